@@ -1,0 +1,1 @@
+"""How it runs: command line, embedded stack, screen, rules, city packs."""

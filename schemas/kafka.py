@@ -1,0 +1,41 @@
+"""Client settings that every Kafka client of quanyu shares."""
+
+from schemas.settings import Settings
+
+Config = dict[str, str | int | float | bool]
+
+#: The Java default, so that a key lands on the same partition whichever client wrote it:
+#: the exact-duplicate state of a raw topic lives with the partition of its key.
+PARTITIONER = "murmur2_random"
+
+
+def producer_config(settings: Settings) -> Config:
+    """Durable and idempotent: a delivery report means that every in-sync replica has the record."""
+    return {
+        "bootstrap.servers": settings.bootstrap,
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": PARTITIONER,
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "message.max.bytes": 8 * 1024 * 1024,
+    }
+
+
+def consumer_config(settings: Settings, group: str) -> Config:
+    """Committed records only, offsets under the caller's control."""
+    return {
+        "bootstrap.servers": settings.bootstrap,
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "fetch.message.max.bytes": 8 * 1024 * 1024,
+    }
+
+
+def admin_config(settings: Settings) -> Config:
+    """For AdminClient."""
+    return {"bootstrap.servers": settings.bootstrap}

@@ -1,0 +1,135 @@
+"""Every metric of quanyu: one typed registry; alert rules and dashboards may use only these names.
+
+Units are Prometheus base units: seconds, bytes; counters end in ``_total``. A new metric is one
+entry here; a test holds rules and dashboards against :data:`REGISTRY`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+#: Seconds; the freshness level is 60 s and the aim 1 s, so the buckets are dense around both.
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+#: Seconds; one batch's work, one transaction, one insert.
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Records in a batch or rows in a block.
+SIZE_BUCKETS = (1.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0, 50000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric's definition: exposed name, kind, labels, unit and meaning."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = STEP_BUCKETS
+
+
+REGISTRY: dict[str, Metric] = {}
+COLLECTORS = CollectorRegistry(auto_describe=True)
+
+
+def _register(metric: Metric) -> Metric:
+    if metric.name in REGISTRY:
+        raise ValueError(f"metric {metric.name} is defined twice")
+    REGISTRY[metric.name] = metric
+    return metric
+
+
+def counter(name: str, help: str, *labels: str) -> Counter:
+    """A monotone count; ``name`` ends in ``_total``."""
+    metric = _register(Metric(name, "counter", help, labels))
+    return Counter(metric.name, metric.help, metric.labels, registry=COLLECTORS)
+
+
+def gauge(name: str, help: str, *labels: str) -> Gauge:
+    """A value that goes up and down."""
+    metric = _register(Metric(name, "gauge", help, labels))
+    return Gauge(metric.name, metric.help, metric.labels, registry=COLLECTORS)
+
+
+def histogram(
+    name: str, help: str, *labels: str, buckets: tuple[float, ...] = STEP_BUCKETS
+) -> Histogram:
+    """A distribution; ``name`` ends in its unit (``_seconds``, ``_records``)."""
+    metric = _register(Metric(name, "histogram", help, labels, buckets))
+    return Histogram(metric.name, metric.help, metric.labels, registry=COLLECTORS, buckets=buckets)
+
+
+# Intake of the channels (connectors)
+CHANNEL_REPORTS = counter(
+    "quanyu_channel_reports_total", "Raw reports confirmed by the broker.", "channel", "transport"
+)
+CHANNEL_REFUSED = counter(
+    "quanyu_channel_refused_total", "Requests or rows refused before Kafka, by reason.",
+    "channel", "transport", "reason",
+)
+PUBLISH_SECONDS = histogram(
+    "quanyu_publish_seconds", "From hand-over to the broker's confirmation of a batch.", "channel"
+)
+
+# Streams (Faust worker)
+STREAM_RECORDS = counter("quanyu_stream_records_total", "Records decided.", "agent", "topic")
+STREAM_BATCHES = counter("quanyu_stream_batches_total", "Batches committed.", "agent", "topic")
+STREAM_BATCH_RECORDS = histogram(
+    "quanyu_stream_batch_records", "Records in a committed batch.", "agent", buckets=SIZE_BUCKETS
+)
+STREAM_STEP_SECONDS = histogram(
+    "quanyu_stream_step_seconds",
+    "Time of one batch in one step: decide, produce, commit or restore.", "agent", "step",
+)
+STREAM_OUTCOMES = counter(
+    "quanyu_outcomes_total", "Raw reports by outcome and reason.", "channel", "outcome", "reason"
+)
+STREAM_DLQ = counter("quanyu_dlq_records_total", "Records sent to a dead-letter topic.", "topic", "reason")
+STREAM_STATE_ENTRIES = gauge(
+    "quanyu_stream_state_entries", "Entries held in an agent's state.", "agent", "topic", "partition"
+)
+STREAM_POSITION = gauge(
+    "quanyu_stream_position", "Next offset an agent will decide.", "agent", "topic", "partition"
+)
+STREAM_COMMITTED_AT = gauge(
+    "quanyu_stream_committed_timestamp_seconds",
+    "Unix time of the last committed batch of a partition.", "agent", "topic", "partition",
+)
+STREAM_FENCED = counter("quanyu_stream_fenced_total", "Batches given up because a newer owner took over.", "agent")
+STREAM_ASSIGNED = gauge("quanyu_stream_assigned_partitions", "Partitions assigned to this worker.", "agent")
+
+# Sink (Kafka to ClickHouse)
+SINK_ROWS = counter("quanyu_sink_rows_total", "Rows confirmed by ClickHouse.", "table")
+SINK_BLOCKS = counter("quanyu_sink_blocks_total", "Blocks confirmed by ClickHouse.", "table")
+SINK_INSERT_SECONDS = histogram("quanyu_sink_insert_seconds", "One insert, accepted or refused.", "table")
+SINK_RETRIES = counter("quanyu_sink_retries_total", "Inserts repeated, by error code.", "table", "code")
+SINK_DLQ = counter("quanyu_sink_dlq_records_total", "Records that no table accepted.", "topic", "reason")
+SINK_POSITION = gauge("quanyu_sink_position", "Next offset the sink will insert.", "topic", "partition")
+SINK_COMMITTED_AT = gauge(
+    "quanyu_sink_committed_timestamp_seconds",
+    "Unix time of the last confirmed block of a partition.", "topic", "partition",
+)
+VISIBLE_SECONDS = histogram(
+    "quanyu_report_visible_seconds",
+    "From a report's receipt at its channel to its outcome being visible in ClickHouse.",
+    "channel", buckets=LATENCY_BUCKETS,
+)
+
+# Monitor (lag and audit)
+LAG_RECORDS = gauge("quanyu_lag_records", "Records not yet processed.", "group", "topic", "partition")
+LAG_SECONDS = gauge(
+    "quanyu_lag_seconds", "Age of the oldest record not yet processed.", "group", "topic", "partition"
+)
+TOPIC_END = gauge("quanyu_topic_end_offset", "End offset (read committed).", "topic", "partition")
+AUDIT_OFFENDERS = gauge("quanyu_audit_offenders", "Offenders of the last audit, by check.", "check")
+AUDIT_AT = gauge("quanyu_audit_timestamp_seconds", "Unix time of the last finished audit.")
+AUDIT_SECONDS = histogram("quanyu_audit_seconds", "One audit run.")
+
+# Every process
+PART_UP = gauge("quanyu_part_up", "1 when the part answered its readiness check.", "part")
+PART_RESTARTS = gauge("quanyu_part_restarts", "Restarts of an embedded part since the stack started.", "part")
+BUILD_INFO = gauge("quanyu_build_info", "Always 1; version and city as labels.", "version", "city")
+HTTP_REQUESTS = counter("quanyu_http_requests_total", "HTTP requests answered.", "route", "method", "status")
+HTTP_SECONDS = histogram("quanyu_http_seconds", "HTTP request duration.", "route", "method")

@@ -1,0 +1,111 @@
+"""Typed settings of every process, from the environment (prefix ``QUANYU_``) and the home's stack file.
+
+A process started by ``quanyu up`` and a command typed later in another shell must find the same
+ports: ``up`` writes them to ``<home>/stack.json`` and :func:`load_settings` reads them back. The
+environment always wins.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import QuanyuError
+
+STACK_FILE = "stack.json"
+
+
+class Settings(BaseSettings):
+    """One city's installation. Unset addresses mean the embedded stack on 127.0.0.1."""
+
+    model_config = SettingsConfigDict(env_prefix="QUANYU_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=Path(".quanyu"), description="State of the embedded stack.")
+    port: int = Field(
+        default=8000,
+        ge=1024,
+        le=65000,
+        description="First of the embedded stack's ports; the screen answers on it.",
+    )
+    bind: str = Field(default="127.0.0.1", description="Address that listening parts bind to.")
+    city: str = Field(default="zhengzhou", description="City pack: a name below deploy/cities or a path.")
+    kafka: str | None = Field(default=None, description="External Kafka bootstrap servers.")
+    clickhouse: str | None = Field(default=None, description="External ClickHouse HTTP URL.")
+    clickhouse_database: str = Field(default="quanyu")
+    schema_registry_url: str | None = Field(
+        default=None, description="Confluent-compatible registry; unset: ids from the lock file."
+    )
+    keys_file: Path | None = Field(
+        default=None, description="Channel API keys (JSON); default <home>/keys.json."
+    )
+    environment: str = Field(
+        default="local", description="Which column of topics.yaml holds: local or production."
+    )
+    log_level: str = Field(default="INFO")
+
+    # One base port, fixed offsets: two homes run side by side when their bases differ by >= 20.
+    @property
+    def screen_port(self) -> int:
+        """HTTP: the screen, the named queries and the channels' push endpoint."""
+        return self.port
+
+    @property
+    def clickhouse_port(self) -> int:
+        """ClickHouse HTTP interface of the embedded engine."""
+        return self.port + 1
+
+    @property
+    def kafka_port(self) -> int:
+        """Kafka listener of the embedded broker."""
+        return self.port + 2
+
+    @property
+    def kafka_controller_port(self) -> int:
+        """KRaft controller listener of the embedded broker."""
+        return self.port + 3
+
+    def metrics_port(self, part: str) -> int:
+        """Prometheus port of a part: worker, sink or monitor (the screen serves its own)."""
+        return self.port + {"worker": 4, "sink": 5, "monitor": 6}[part]
+
+    @cached_property
+    def bootstrap(self) -> str:
+        """Kafka bootstrap servers, embedded unless configured."""
+        return self.kafka or f"127.0.0.1:{self.kafka_port}"
+
+    @cached_property
+    def clickhouse_url(self) -> str:
+        """ClickHouse HTTP URL, embedded unless configured."""
+        return self.clickhouse or f"http://127.0.0.1:{self.clickhouse_port}"
+
+    @property
+    def keys_path(self) -> Path:
+        """File of the channels' API keys."""
+        return self.keys_file or self.home / "keys.json"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings for this process: overrides, then environment, then ``<home>/stack.json``.
+
+    Raises :class:`QuanyuError` naming the variable when a value is not valid.
+    """
+    given = {k: v for k, v in overrides.items() if v is not None}
+    try:
+        settings = Settings(**given)
+        stack_file = settings.home / STACK_FILE
+        if stack_file.exists():
+            stack = json.loads(stack_file.read_text(encoding="utf-8"))
+            unset = {
+                k: v for k, v in stack.items() if k not in settings.model_fields_set and v is not None
+            }
+            settings = Settings(**{**unset, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "QUANYU_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise QuanyuError(f"{name}: {first['msg']} (got {first.get('input')!r})") from None
+    except json.JSONDecodeError as error:
+        raise QuanyuError(f"{stack_file}: not JSON ({error}); remove it and run quanyu up") from None
+    return settings

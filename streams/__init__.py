@@ -1,0 +1,1 @@
+"""What is decided: intake, merge, dispatch, on a batch transport for Faust."""
