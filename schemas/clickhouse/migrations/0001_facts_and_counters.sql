@@ -1,0 +1,6 @@
+-- Facts, versioned entities and first counters.
+-- Placeholders filled by schemas/tables.py from the environment: {on_cluster}, {merge_tree},
+-- {replacing_merge_tree:version}, {aggregating_merge_tree}. Every table carries its source offset, so that
+-- any row can be held against its topic; every table and every view target has a deduplication window,
+-- or a repeated block would count twice in the views.
+-- (tables as below are the contract of column names: the Avro field names)
