@@ -1,0 +1,219 @@
+"""Where the records of each topic lie, and how far each consumer group is.
+
+Everything here reads committed records only. A transaction's marker takes an offset without being
+a record, so an offset range may have gaps and a group that has read everything may stand below the
+end: what is behind is judged by records, never by subtracting offsets alone.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # OffsetSpec is not in __all__
+    AdminClient,
+    OffsetSpec,
+)
+
+from schemas.errors import QuanyuError
+from schemas.kafka import admin_config, consumer_config
+from schemas.settings import Settings
+
+EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # stubs lack these two
+LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+#: A topic's name and a partition's number.
+Partition = tuple[str, int]
+Offsets = np.ndarray[Any, np.dtype[np.int64]]
+
+#: Seconds for one request; a restarting broker answers again within this on a busy small machine.
+REQUEST_SECONDS = 30.0
+#: Seconds without any record while some are known to be there: then the broker is not well.
+STALL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Offsets of one partition: the first that is kept, and the end (exclusive, committed only)."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What a group has still to read of one partition.
+
+    ``records`` is 0 only when there is none; otherwise it counts offsets, markers included.
+    ``oldest_ms`` is the oldest waiting record's timestamp.
+    """
+
+    records: int
+    oldest_ms: int | None
+
+
+class Positions:
+    """Reads positions, for one thread. Raises QuanyuError when the broker does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bootstrap = settings.bootstrap
+        self._admin = AdminClient(admin_config(settings))
+        self._reader = Consumer(
+            {
+                **consumer_config(settings, "quanyu-audit"),
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 65536,
+            }
+        )
+
+    def __enter__(self) -> "Positions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._reader.close()
+
+    def partitions(self, topics: Iterable[str]) -> list[Partition]:
+        """Every partition of those of the topics that exist."""
+        try:
+            known = self._admin.list_topics(timeout=REQUEST_SECONDS).topics
+        except KafkaException as error:
+            raise self._unreachable(error) from None
+        return [(t, p) for t in topics if t in known for p in sorted(known[t].partitions)]
+
+    def extents(self, partitions: Sequence[Partition]) -> dict[Partition, Extent]:
+        """Start and end of each partition."""
+        first = self._offsets(partitions, EARLIEST)
+        end = self._offsets(partitions, LATEST)
+        return {p: Extent(first[p], max(first[p], end[p])) for p in partitions}
+
+    def ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """End of each partition."""
+        return self._offsets(partitions, LATEST)
+
+    def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        futures = self._admin.list_offsets(
+            {TopicPartition(t, p): spec for t, p in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        try:
+            return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
+        except KafkaException as error:
+            raise self._unreachable(error) from None
+
+    def committed(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Next offset that the group will read; partitions it never committed are left out."""
+        if not partitions:
+            return {}
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(t, p) for t, p in partitions])
+        future = self._admin.list_consumer_group_offsets([request], request_timeout=REQUEST_SECONDS)
+        try:
+            found = future[group].result().topic_partitions
+        except KafkaException as error:
+            raise self._unreachable(error) from None
+        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+
+    def lag(
+        self, group: str, partitions: Sequence[Partition], extents: Mapping[Partition, Extent]
+    ) -> dict[Partition, Lag]:
+        """What the group has still to read below each extent's end."""
+        committed = self.committed(group, partitions)
+        behind = {
+            p: max(committed.get(p, extents[p].first), extents[p].first)
+            for p in partitions
+            if committed.get(p, extents[p].first) < extents[p].end
+        }
+        oldest = self._first_records({p: Extent(at, extents[p].end) for p, at in behind.items()})
+        return {
+            p: Lag(extents[p].end - behind[p], oldest[p]) if p in oldest else Lag(0, None)
+            for p in partitions
+        }
+
+    def _first_records(self, extents: Mapping[Partition, Extent]) -> dict[Partition, int]:
+        """Timestamp (ms) of the first record of each range; a range without records is left out."""
+        found: dict[Partition, int] = {}
+        for partition, messages in self._read(extents, found.__contains__):
+            found.setdefault(partition, messages[0].timestamp()[1])
+        return found
+
+    def records(
+        self, extents: Mapping[Partition, Extent]
+    ) -> Iterator[tuple[Partition, list[Message]]]:
+        """Every committed record of the ranges, in runs of one partition, in order there."""
+        return self._read(extents, lambda _: False)
+
+    def scan(self, extents: Mapping[Partition, Extent]) -> dict[Partition, Offsets]:
+        """Offset of every committed record of the ranges, ascending."""
+        found: dict[Partition, list[int]] = {p: [] for p in extents}
+        for partition, messages in self.records(extents):
+            found[partition].extend([m.offset() or 0 for m in messages])
+        return {p: np.array(offsets, dtype=np.int64) for p, offsets in found.items()}
+
+    def _read(
+        self, extents: Mapping[Partition, Extent], enough: Any
+    ) -> Iterator[tuple[Partition, list[Message]]]:
+        """Runs of records until each range is read through or ``enough(partition)`` holds."""
+        open_ = {p: e.end for p, e in extents.items() if e.first < e.end}
+        if not open_:
+            return
+        self._reader.assign([TopicPartition(t, p, extents[t, p].first) for t, p in open_])
+        heard = time.monotonic()
+        try:
+            while open_:
+                runs: dict[Partition, list[Message]] = {}
+                done: set[Partition] = set()
+                batch: list[Any] = self._reader.consume(10_000, timeout=1.0)  # no None within
+                for message in batch:
+                    partition = (message.topic(), message.partition())
+                    end = open_.get(partition)
+                    if end is None:
+                        continue
+                    if (error := message.error()) is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            done.add(partition)
+                        elif not error.retriable() and error.fatal():
+                            raise KafkaException(error)
+                        continue
+                    if message.offset() < end:
+                        runs.setdefault(partition, []).append(message)
+                    if message.offset() + 1 >= end:
+                        done.add(partition)
+                    heard = time.monotonic()
+                yield from runs.items()
+                done.update(p for p in runs if enough(p))
+                for p in done & open_.keys():
+                    del open_[p]
+                    self._reader.pause([TopicPartition(*p)])
+                if done:
+                    heard = time.monotonic()
+                if time.monotonic() - heard > STALL_SECONDS:
+                    raise QuanyuError(
+                        f"Kafka at {self._bootstrap} gave no record of {sorted(open_)[0]} for "
+                        f"{STALL_SECONDS:.0f} s; is the broker running (quanyu status)?"
+                    )
+        except KafkaException as error:
+            raise self._unreachable(error) from None
+        finally:
+            self._reader.unassign()
+
+    def _unreachable(self, error: KafkaException) -> QuanyuError:
+        return QuanyuError(
+            f"Kafka at {self._bootstrap} does not answer ({error.args[0].str()}); "
+            "start it (quanyu up) or set QUANYU_KAFKA"
+        )
