@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. Both work on a fresh machine with Python >= 3.11.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench faults lock clean
+
+PORT ?= 8000
+RATE ?= 50
+DURATION ?=
+ROUNDS ?= 3
+SEED ?= 1
+
+# Written when the environment is complete, so that the next run needs neither network nor time.
+VENV := .venv/complete
+BIN := .venv/bin
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV) ## Run a city and its screen (PORT=8000 RATE=50; DURATION=60 ends it with a summary)
+	$(BIN)/quanyu demo --port $(PORT) --rate $(RATE) $(if $(DURATION),--duration $(DURATION))
+
+test: $(VENV) ## All tests but the long fault and speed runs, on a real broker and a real ClickHouse engine
+	$(BIN)/python -m pytest -m "not faults"
+
+lint: $(VENV) ## Style, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV) ## Measure this machine: speed and latency end to end
+	$(BIN)/quanyu bench
+
+faults: $(VENV) ## Kill every part of a living stack, then audit (ROUNDS=3 SEED=1)
+	$(BIN)/quanyu faults --rounds $(ROUNDS) --seed $(SEED)
+
+# A universal lock: one file for every Python and platform; the pins in it stay unless pyproject asks.
+lock: ## Lock the dependencies again after a change of pyproject.toml
+	python3 -m venv build/lock
+	build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements.lock
+
+clean: ## Remove the environment, caches and build output (not .quanyu: that is your data)
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): requirements.lock pyproject.toml
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3 python; do \
+	  if "$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "making .venv with $$("$$python" --version) (once; a few minutes)"; \
+	    exec "$$python" -m venv .venv; \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or newer with venv found. Install one (Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
+	exit 2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
