@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     kafka: str | None = Field(default=None, description="External Kafka bootstrap servers.")
     clickhouse: str | None = Field(default=None, description="External ClickHouse HTTP URL.")
     clickhouse_database: str = Field(default="quanyu")
+    clickhouse_cluster: str | None = Field(
+        default=None,
+        description="Cluster name of the ClickHouse server; unset: a single node, plain engines.",
+    )
     schema_registry_url: str | None = Field(
         default=None, description="Confluent-compatible registry; unset: ids from the lock file."
     )

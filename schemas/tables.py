@@ -1,0 +1,295 @@
+"""ClickHouse tables as code: numbered migrations, applied in order, recorded with their checksum.
+
+One SQL source serves a single node and a cluster: placeholders in the migrations are filled from
+the settings (`clickhouse_cluster`). Every statement of a migration is safe to run twice, so
+:func:`apply` needs no lock: two processes that apply at once both succeed.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from schemas.errors import QuanyuError
+from schemas.settings import Settings
+
+MIGRATIONS_DIR = Path(__file__).parent / "clickhouse" / "migrations"
+
+#: Blocks whose tokens a table remembers. The sink has one block in flight per partition and
+#: repeats a block before it makes the next, so that dozens would do; 10,000 (the server's own
+#: default for replicated tables) leaves room for hand-made replays and costs about a megabyte.
+DEDUPLICATION_WINDOW = 10_000
+#: Replicated tables also forget by age; a sink may be down for days before it repeats its block.
+DEDUPLICATION_WINDOW_SECONDS = 7 * 24 * 3600
+
+_FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_CREATE_TABLE = re.compile(
+    r"CREATE TABLE IF NOT EXISTS \{local:(\w+)\} \{on_cluster\}\s*\(\n(.*?)\n\)", re.DOTALL
+)
+_ADD_COLUMN = re.compile(
+    r"ALTER TABLE \{local:(\w+)\} \{on_cluster\}\s+ADD COLUMN IF NOT EXISTS ([^;]+?)(?:;|$)",
+    re.DOTALL,
+)
+_COLUMN = re.compile(r"(\w+) (.+?)(?: DEFAULT .+?)?(?: CODEC\(.+\))?(?: AFTER \w+)?,?")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: its number, name, text as written and checksum (SHA-256 of the text)."""
+
+    number: int
+    name: str
+    text: str
+    checksum: str
+
+
+def load_migrations(directory: Path = MIGRATIONS_DIR) -> list[Migration]:
+    """All migrations in order. Raises :class:`QuanyuError` on a bad name or a gap."""
+    migrations = []
+    for path in sorted(directory.glob("*.sql")):
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None:
+            raise QuanyuError(f"{path.name}: a migration is named NNNN_what_it_does.sql")
+        text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        migrations.append(Migration(int(match[1]), path.stem, text, checksum))
+    numbers = [migration.number for migration in migrations]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise QuanyuError(
+            f"{directory.name}: migrations must be numbered 0001, 0002, … without gap or repeat; "
+            f"found {numbers}"
+        )
+    return migrations
+
+
+def statements(migration: Migration, database: str, cluster: str | None) -> list[str]:
+    """The migration's statements with every placeholder filled; empty ones are left out."""
+    bare = re.sub(r"--[^\n]*", "", migration.text)
+
+    def fill(match: re.Match[str]) -> str:
+        return _fill(migration, match[1], match[2] or "", database, cluster)
+
+    filled = _PLACEHOLDER.sub(fill, bare)
+    return [part.strip() for part in filled.split(";") if part.strip()]
+
+
+def _fill(
+    migration: Migration, word: str, argument: str, database: str, cluster: str | None
+) -> str:
+    replica = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
+    match word:
+        case "local":
+            return f"`{database}`.`{argument}{'_local' if cluster else ''}`"
+        case "on_cluster":
+            return f"ON CLUSTER '{cluster}'" if cluster else ""
+        case "merge_tree":
+            return f"ReplicatedMergeTree({replica})" if cluster else "MergeTree"
+        case "replacing_merge_tree":
+            return (
+                f"ReplicatedReplacingMergeTree({replica}, {argument})"
+                if cluster
+                else f"ReplacingMergeTree({argument})"
+            )
+        case "aggregating_merge_tree":
+            return (
+                f"ReplicatedAggregatingMergeTree({replica})" if cluster else "AggregatingMergeTree"
+            )
+        case "settings":
+            if cluster:
+                return (
+                    f"replicated_deduplication_window = {DEDUPLICATION_WINDOW}, "
+                    f"replicated_deduplication_window_seconds = {DEDUPLICATION_WINDOW_SECONDS}"
+                )
+            return f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"
+        case "distributed" | "distributed_view":
+            if not cluster:
+                return ""
+            # Sharded by the Kafka partition: a block of the sink goes whole to one shard, so that
+            # its token holds there, and all versions of an entity (one key, one partition) meet.
+            key = ", cityHash64(_topic, _partition)" if word == "distributed" else ""
+            return (
+                f"CREATE TABLE IF NOT EXISTS `{database}`.`{argument}` ON CLUSTER '{cluster}' "
+                f"AS `{database}`.`{argument}_local` "
+                f"ENGINE = Distributed('{cluster}', '{database}', '{argument}_local'{key})"
+            )
+        case _:
+            raise QuanyuError(f"{migration.name}.sql: unknown placeholder {{{word}}}")
+
+
+def columns(migrations: Sequence[Migration]) -> dict[str, dict[str, str]]:
+    """Table → column → type, as the migrations declare them (one column per line)."""
+    declared: dict[str, dict[str, str]] = {}
+    for migration in migrations:
+        text = re.sub(r"--[^\n]*", "", migration.text)
+        for table, body in _CREATE_TABLE.findall(text):
+            declared[table] = dict(
+                _column(line)
+                for line in body.splitlines()
+                if line.strip() and not line.strip().startswith(("INDEX ", "PROJECTION "))
+            )
+        for table, definition in _ADD_COLUMN.findall(text):
+            name, kind = _column(definition)
+            declared[table][name] = kind
+    return declared
+
+
+def _column(line: str) -> tuple[str, str]:
+    match = _COLUMN.fullmatch(" ".join(line.split()))
+    if match is None:
+        raise QuanyuError(f"migration: cannot read the column {line.strip()!r}")
+    return match[1], match[2]
+
+
+def connect(settings: Settings) -> Client:
+    """A client of the configured server, not bound to the database (which may not exist yet).
+
+    Raises :class:`QuanyuError` when the server does not answer.
+    """
+    try:
+        return clickhouse_connect.get_client(
+            dsn=settings.clickhouse_url, autogenerate_session_id=False
+        )
+    except (ClickHouseError, OSError) as error:
+        raise QuanyuError(
+            f"ClickHouse does not answer at {settings.clickhouse_url} ({_first_line(error)}); "
+            "is it running (quanyu status), is QUANYU_CLICKHOUSE right?"
+        ) from None
+
+
+def diff(settings: Settings) -> list[str]:
+    """What :func:`apply` would do, and what differs from the migrations already applied.
+
+    One line per finding; an empty list means that the tables are as the migrations say. Raises
+    :class:`QuanyuError` when an applied migration was changed or the server is unreachable.
+    """
+    with connect(settings) as client:
+        pending = _pending(client, settings, load_migrations())
+        lines = [f"migration {migration.name} is not applied" for migration in pending]
+        return lines + _drift(client, settings, pending)
+
+
+def apply(settings: Settings) -> list[str]:
+    """Apply the pending migrations in order; returns a line for each. Safe to run at any time.
+
+    Raises :class:`QuanyuError` when an applied migration was changed, the server is unreachable
+    or refuses a statement; what was applied before stays, and a repeated apply goes on from there.
+    """
+    done = []
+    with connect(settings) as client:
+        pending = _pending(client, settings, load_migrations())
+        if not pending:
+            return []
+        database, cluster = settings.clickhouse_database, settings.clickhouse_cluster
+        on_cluster = f" ON CLUSTER '{cluster}'" if cluster else ""
+        engine = "ReplacingMergeTree(applied_at)"
+        if cluster:
+            path = "'/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}'"
+            engine = f"ReplicatedReplacingMergeTree({path}, applied_at)"
+        for statement in (
+            f"CREATE DATABASE IF NOT EXISTS `{database}`{on_cluster}",
+            f"CREATE TABLE IF NOT EXISTS `{database}`.schema_migrations{on_cluster} "
+            "(number UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC')) "
+            f"ENGINE = {engine} ORDER BY number",
+        ):
+            _command(client, statement, "schema_migrations")
+        for migration in pending:
+            for statement in statements(migration, database, cluster):
+                _command(client, statement, migration.name)
+            _command(
+                client,
+                f"INSERT INTO `{database}`.schema_migrations SELECT {migration.number}, "
+                f"'{migration.name}', '{migration.checksum}', now64(3)",
+                migration.name,
+            )
+            done.append(f"applied migration {migration.name}")
+    return done
+
+
+def _command(client: Client, statement: str, migration: str) -> None:
+    try:
+        client.command(statement, settings={"async_insert": 0})
+    except (ClickHouseError, OSError) as error:
+        head = " ".join(statement.split())[:80]
+        raise QuanyuError(
+            f"migration {migration}: ClickHouse refused `{head}…`: {_first_line(error)}"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _pending(client: Client, settings: Settings, known: list[Migration]) -> list[Migration]:
+    """Migrations not applied yet; refuses an applied one whose file changed or is gone."""
+    exists = client.query(
+        "SELECT name FROM system.tables WHERE database = {d:String} AND name = {n:String}",
+        parameters={"d": settings.clickhouse_database, "n": "schema_migrations"},
+    ).result_rows
+    if not exists:
+        return known
+    rows = client.query(
+        "SELECT number, name, checksum FROM {d:Identifier}.schema_migrations FINAL ORDER BY number",
+        parameters={"d": settings.clickhouse_database},
+    ).result_rows
+    files = {migration.number: migration for migration in known}
+    for number, name, checksum in rows:
+        migration = files.get(number)
+        if migration is None:
+            raise QuanyuError(
+                f"migration {name} is applied in database {settings.clickhouse_database} but not "
+                "among the files: this version of quanyu is older than its tables; upgrade it"
+            )
+        if migration.checksum != checksum:
+            raise QuanyuError(
+                f"migration {migration.name}.sql was changed after it was applied to database "
+                f"{settings.clickhouse_database}; restore it and write a new migration instead"
+            )
+    applied = {row[0] for row in rows}
+    return [migration for migration in known if migration.number not in applied]
+
+
+def _drift(client: Client, settings: Settings, pending: Sequence[Migration]) -> list[str]:
+    numbers = {migration.number for migration in pending}
+    applied = [m for m in load_migrations() if m.number not in numbers]
+    suffix = "_local" if settings.clickhouse_cluster else ""
+    database = {"d": settings.clickhouse_database}
+    found: dict[str, dict[str, str]] = {}
+    for table, name, kind in client.query(
+        "SELECT table, name, type FROM system.columns WHERE database = {d:String}",
+        parameters=database,
+    ).result_rows:
+        found.setdefault(table, {})[name] = kind
+    definitions: dict[str, str] = {}
+    for table, definition in client.query(
+        "SELECT name, create_table_query FROM system.tables WHERE database = {d:String}",
+        parameters=database,
+    ).result_rows:
+        definitions[table] = definition
+    lines = []
+    for table, declared in columns(applied).items():
+        there = found.get(table + suffix)
+        if there is None:
+            lines.append(f"table {table}{suffix} is missing though its migration is applied")
+            continue
+        for name, kind in declared.items():
+            if name not in there:
+                lines.append(f"table {table}{suffix}: column {name} {kind} is missing")
+            elif there[name] != kind:
+                lines.append(f"table {table}{suffix}: column {name} is {there[name]}, not {kind}")
+        lines += [
+            f"table {table}{suffix}: column {name} is in no migration"
+            for name in there
+            if name not in declared
+        ]
+        window = f"deduplication_window = {DEDUPLICATION_WINDOW}"
+        if window not in definitions.get(table + suffix, ""):
+            lines.append(
+                f"table {table}{suffix}: {window} is missing; a repeated block would count twice"
+            )
+    return lines
