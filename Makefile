@@ -47,7 +47,7 @@ clean: ## Remove the environment, caches and build output (not .quanyu: that is 
 $(VENV): requirements.lock pyproject.toml
 	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3 python; do \
 	  if "$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    echo "making .venv with $$("$$python" --version) (once; a few minutes)"; \
+	    echo "making .venv with $$("$$python" --version) (once; about a minute)"; \
 	    exec "$$python" -m venv .venv; \
 	  fi; \
 	done; \

@@ -6,7 +6,7 @@ end: what is behind is judged by records, never by subtracting offsets alone.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,16 +65,15 @@ class Lag:
 class Positions:
     """Reads positions, for one thread. Raises QuanyuError when the broker does not answer."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, timeout: float = REQUEST_SECONDS) -> None:
         self._bootstrap = settings.bootstrap
+        self._timeout = timeout
         self._admin = AdminClient(admin_config(settings))
-        self._reader = Consumer(
-            {
-                **consumer_config(settings, "quanyu-audit"),
-                "enable.partition.eof": True,
-                "queued.max.messages.kbytes": 65536,
-            }
-        )
+        config = {**consumer_config(settings, "quanyu-audit"), "enable.partition.eof": True}
+        self._reader = Consumer({**config, "queued.max.messages.kbytes": 65536})
+        # For the first record of many partitions: more than a batch of each is fetched in vain.
+        small = {"fetch.message.max.bytes": 16384, "queued.max.messages.kbytes": 64}
+        self._peeker = Consumer({**config, **small})
 
     def __enter__(self) -> "Positions":
         return self
@@ -85,11 +84,12 @@ class Positions:
     def close(self) -> None:
         """Give up the connections."""
         self._reader.close()
+        self._peeker.close()
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """Every partition of those of the topics that exist."""
         try:
-            known = self._admin.list_topics(timeout=REQUEST_SECONDS).topics
+            known = self._admin.list_topics(timeout=self._timeout).topics
         except KafkaException as error:
             raise self._unreachable(error) from None
         return [(t, p) for t in topics if t in known for p in sorted(known[t].partitions)]
@@ -110,7 +110,7 @@ class Positions:
         futures = self._admin.list_offsets(
             {TopicPartition(t, p): spec for t, p in partitions},
             isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS,
+            request_timeout=self._timeout,
         )
         try:
             return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
@@ -122,7 +122,7 @@ class Positions:
         if not partitions:
             return {}
         request = ConsumerGroupTopicPartitions(group, [TopicPartition(t, p) for t, p in partitions])
-        future = self._admin.list_consumer_group_offsets([request], request_timeout=REQUEST_SECONDS)
+        future = self._admin.list_consumer_group_offsets([request], request_timeout=self._timeout)
         try:
             found = future[group].result().topic_partitions
         except KafkaException as error:
@@ -148,7 +148,7 @@ class Positions:
     def _first_records(self, extents: Mapping[Partition, Extent]) -> dict[Partition, int]:
         """Timestamp (ms) of the first record of each range; a range without records is left out."""
         found: dict[Partition, int] = {}
-        for partition, messages in self._read(extents, found.__contains__):
+        for partition, messages in self._read(self._peeker, extents, found.__contains__):
             found.setdefault(partition, messages[0].timestamp()[1])
         return found
 
@@ -156,7 +156,7 @@ class Positions:
         self, extents: Mapping[Partition, Extent]
     ) -> Iterator[tuple[Partition, list[Message]]]:
         """Every committed record of the ranges, in runs of one partition, in order there."""
-        return self._read(extents, lambda _: False)
+        return self._read(self._reader, extents, lambda _: False)
 
     def scan(self, extents: Mapping[Partition, Extent]) -> dict[Partition, Offsets]:
         """Offset of every committed record of the ranges, ascending."""
@@ -166,19 +166,22 @@ class Positions:
         return {p: np.array(offsets, dtype=np.int64) for p, offsets in found.items()}
 
     def _read(
-        self, extents: Mapping[Partition, Extent], enough: Any
+        self,
+        consumer: Consumer,
+        extents: Mapping[Partition, Extent],
+        enough: Callable[[Partition], bool],
     ) -> Iterator[tuple[Partition, list[Message]]]:
         """Runs of records until each range is read through or ``enough(partition)`` holds."""
         open_ = {p: e.end for p, e in extents.items() if e.first < e.end}
         if not open_:
             return
-        self._reader.assign([TopicPartition(t, p, extents[t, p].first) for t, p in open_])
+        consumer.assign([TopicPartition(t, p, extents[t, p].first) for t, p in open_])
         heard = time.monotonic()
         try:
             while open_:
                 runs: dict[Partition, list[Message]] = {}
                 done: set[Partition] = set()
-                batch: list[Any] = self._reader.consume(10_000, timeout=1.0)  # no None within
+                batch: list[Any] = consumer.consume(10_000, timeout=1.0)  # no None within
                 for message in batch:
                     partition = (message.topic(), message.partition())
                     end = open_.get(partition)
@@ -199,7 +202,7 @@ class Positions:
                 done.update(p for p in runs if enough(p))
                 for p in done & open_.keys():
                     del open_[p]
-                    self._reader.pause([TopicPartition(*p)])
+                    consumer.pause([TopicPartition(*p)])
                 if done:
                     heard = time.monotonic()
                 if time.monotonic() - heard > STALL_SECONDS:
@@ -210,7 +213,7 @@ class Positions:
         except KafkaException as error:
             raise self._unreachable(error) from None
         finally:
-            self._reader.unassign()
+            consumer.unassign()
 
     def _unreachable(self, error: KafkaException) -> QuanyuError:
         return QuanyuError(
