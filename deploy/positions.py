@@ -6,6 +6,7 @@ end: what is behind is judged by records, never by subtracting offsets alone.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,11 @@ class Positions:
         self._bootstrap = settings.bootstrap
         self._timeout = timeout
         self._admin = AdminClient(admin_config(settings))
-        config = {**consumer_config(settings, "quanyu-audit"), "enable.partition.eof": True}
+        config = {
+            **consumer_config(settings, "quanyu-audit"),
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # the end of a log is answered at once, not after 500 ms
+        }
         self._reader = Consumer({**config, "queued.max.messages.kbytes": 65536})
         # For the first record of many partitions: more than a batch of each is fetched in vain.
         small = {"fetch.message.max.bytes": 16384, "queued.max.messages.kbytes": 64}
@@ -179,35 +184,22 @@ class Positions:
         heard = time.monotonic()
         try:
             while open_:
-                runs: dict[Partition, list[Message]] = {}
-                done: set[Partition] = set()
-                batch: list[Any] = consumer.consume(10_000, timeout=1.0)  # no None within
-                for message in batch:
-                    partition = (message.topic(), message.partition())
-                    end = open_.get(partition)
-                    if end is None:
-                        continue
-                    if (error := message.error()) is not None:
-                        if error.code() == KafkaError._PARTITION_EOF:
-                            done.add(partition)
-                        elif not error.retriable() and error.fatal():
-                            raise KafkaException(error)
-                        continue
-                    if message.offset() < end:
-                        runs.setdefault(partition, []).append(message)
-                    if message.offset() + 1 >= end:
-                        done.add(partition)
-                    heard = time.monotonic()
-                yield from runs.items()
-                done.update(p for p in runs if enough(p))
-                for p in done & open_.keys():
-                    del open_[p]
-                    consumer.pause([TopicPartition(*p)])
-                if done:
-                    heard = time.monotonic()
+                # Plain loops over a million messages: what is done for each is what is paid for.
+                arrived: defaultdict[Partition, list[Any]] = defaultdict(list)
+                for message in consumer.consume(10_000, timeout=0.1):
+                    arrived[message.topic(), message.partition()].append(message)  # type: ignore[index] # both are set
+                for partition in arrived.keys() & open_.keys():
+                    messages, end = arrived[partition], open_[partition]
+                    run = [m for m in messages if m.error() is None and m.offset() < end]
+                    if run:
+                        heard = time.monotonic()
+                        yield partition, run
+                    if _finished(messages, end) or (run and enough(partition)):
+                        del open_[partition]
+                        consumer.incremental_unassign([TopicPartition(*partition)])
                 if time.monotonic() - heard > STALL_SECONDS:
                     raise QuanyuError(
-                        f"Kafka at {self._bootstrap} gave no record of {sorted(open_)[0]} for "
+                        f"Kafka at {self._bootstrap} gave no record of {min(open_)} for "
                         f"{STALL_SECONDS:.0f} s; is the broker running (quanyu status)?"
                     )
         except KafkaException as error:
@@ -220,3 +212,15 @@ class Positions:
             f"Kafka at {self._bootstrap} does not answer ({error.args[0].str()}); "
             "start it (quanyu up) or set QUANYU_KAFKA"
         )
+
+
+def _finished(messages: list[Any], end: int) -> bool:
+    """True when the partition was read up to the end offset, or as far as it goes."""
+    for message in reversed(messages):
+        if (error := message.error()) is None:
+            return bool(message.offset() + 1 >= end)
+        if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        if error.fatal():
+            raise KafkaException(error)
+    return False
