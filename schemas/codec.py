@@ -1,0 +1,155 @@
+"""Confluent framing on fastavro: one magic byte, four bytes of schema id, the Avro body.
+
+Instants (``timestamp-millis``) decode to plain ``int`` milliseconds: the logical type is dropped from
+the parsed schema, which leaves the bytes identical and saves a datetime per field. Whatever the bytes
+are, decoding ends in a record or a :class:`DecodeError` that names what is wrong.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import fastavro
+from fastavro.types import Schema
+
+from schemas.registry import SchemaIds, schema_ids
+from schemas.settings import Settings
+
+MAGIC = 0
+HEADER = struct.Struct(">bI")
+Record = dict[str, Any]
+
+
+class DecodeError(Exception):
+    """Why a value is not a record of ours.
+
+    ``code`` is one of null_value, bad_magic, unknown_schema, wrong_record, truncated, trailing_bytes,
+    malformed; ``detail`` says it in words, without the data itself.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class Codec:
+    """Encodes records of the newest version and decodes those of every version in the tree."""
+
+    def __init__(self, ids: SchemaIds) -> None:
+        self._newest: dict[str, tuple[bytes, Schema]] = {}
+        self._readers: dict[int, tuple[str, Schema, Schema | None]] = {}
+        parsed = {
+            (name, version): fastavro.parse_schema(plain_instants(schema), named_schemas={})
+            for (name, version), schema in ids.schemas.items()
+        }
+        newest: dict[str, int] = {}
+        for name, version in parsed:
+            newest[name] = max(version, newest.get(name, 0))
+        for (name, version), schema in parsed.items():
+            schema_id = ids.ids[name, version]
+            if version == newest[name]:
+                self._newest[name] = HEADER.pack(MAGIC, schema_id), schema
+                self._readers[schema_id] = name, schema, None
+            else:
+                self._readers[schema_id] = name, schema, parsed[name, newest[name]]
+
+    def encoder(self, name: str) -> Callable[[Mapping[str, Any]], bytes]:
+        """A function that frames one record; it raises ValueError for a record that does not fit."""
+        header, schema = self._newest[name]
+        write = fastavro.schemaless_writer
+        out = io.BytesIO()
+
+        def encode(record: Mapping[str, Any]) -> bytes:
+            out.seek(0)
+            out.truncate()
+            out.write(header)
+            write(out, schema, record)
+            return out.getvalue()
+
+        return encode
+
+    def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
+        """Frame one record."""
+        return self.encoder(name)(record)
+
+    def decode(self, value: bytes | None) -> tuple[str, Record]:
+        """The record's name and fields; raises :class:`DecodeError`."""
+        if value is None:
+            raise DecodeError("null_value", "the record has no value")
+        if len(value) < HEADER.size or value[0] != MAGIC:
+            raise DecodeError("bad_magic", "the value does not start with a 0 byte and a schema id")
+        schema_id = int.from_bytes(value[1:5], "big")
+        known = self._readers.get(schema_id)
+        if known is None:
+            raise DecodeError("unknown_schema", f"schema id {schema_id} is not known here")
+        name, writer, reader = known
+        return name, _read(value, writer, reader)
+
+    def decode_batch(
+        self, name: str, values: Sequence[bytes | None]
+    ) -> tuple[list[Record | None], dict[int, DecodeError]]:
+        """Decode values that should all be ``name``; index → error for those that are not.
+
+        Returned records and errors cover every index exactly once.
+        """
+        header, schema = self._newest[name]
+        records: list[Record | None] = []
+        errors: dict[int, DecodeError] = {}
+        read = fastavro.schemaless_reader
+        for index, value in enumerate(values):
+            if value is not None and value[:5] == header:
+                stream = io.BytesIO(value)
+                stream.seek(5)
+                try:
+                    record: Record | None = read(stream, schema, None)  # type: ignore[assignment]  # our schemas are records
+                    if stream.tell() == len(value):
+                        records.append(record)
+                        continue
+                except Exception:  # noqa: S110 - read again below, where the error gets its name
+                    pass
+            try:
+                found, record = self.decode(value)
+                if found != name:
+                    raise DecodeError("wrong_record", f"a {found} where a {name} belongs")
+                records.append(record)
+            except DecodeError as error:
+                records.append(None)
+                errors[index] = error
+        return records, errors
+
+
+def _read(value: bytes, writer: Schema, reader: Schema | None) -> Record:
+    stream = io.BytesIO(value)
+    stream.seek(HEADER.size)
+    try:
+        record = fastavro.schemaless_reader(stream, writer, reader)
+    except (EOFError, struct.error, IndexError):
+        raise DecodeError("truncated", "the value ends inside a field") from None
+    except MemoryError:
+        raise DecodeError("malformed", "a length larger than memory") from None
+    except Exception as error:
+        # fastavro's own errors have no common base; whatever it was, the bytes are not this record.
+        raise DecodeError("malformed", f"{type(error).__name__} in field data") from None
+    if stream.tell() != len(value):
+        raise DecodeError("trailing_bytes", f"{len(value) - stream.tell()} bytes after the record")
+    if not isinstance(record, dict):
+        raise DecodeError("malformed", "not a record")
+    return record
+
+
+def plain_instants(schema: Any) -> Any:
+    """The schema without ``timestamp-millis``: the same bytes, instants as int milliseconds."""
+    if isinstance(schema, dict):
+        if schema.get("logicalType") == "timestamp-millis":
+            return {key: plain_instants(v) for key, v in schema.items() if key != "logicalType"}
+        return {key: plain_instants(value) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [plain_instants(item) for item in schema]
+    return schema
+
+
+def default_codec(settings: Settings) -> Codec:
+    """The codec of this installation: ids of the lock file or of the configured registry."""
+    return Codec(schema_ids(settings))

@@ -1,0 +1,242 @@
+"""Topics as code: what ``topics.yaml`` says, held against a cluster and applied to it."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from schemas.channels import channel_names
+from schemas.errors import QuanyuError
+from schemas.kafka import admin_config
+from schemas.settings import Settings
+
+TOPICS_FILE = Path(__file__).parent / "topics.yaml"
+DAY_MS = 24 * 3600 * 1000
+ADMIN_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic as it should be. ``stateful``: a key's state lives in its partition."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str] = field(default_factory=dict)
+    stateful: bool = False
+    table: str | None = None
+
+
+def raw_topic(channel: str) -> str:
+    """Topic of a channel's raw reports."""
+    return f"reports.raw.{channel}"
+
+
+def dlq_topic(topic: str) -> str:
+    """Topic of a topic's dead letters."""
+    return f"{topic}.dlq"
+
+
+def state_topic(topic: str, agent: str) -> str:
+    """Compacted topic of an agent's state and position for one of its input topics."""
+    return f"{topic}.{agent}.state"
+
+
+def table_topics() -> dict[str, str]:
+    """Topic → ClickHouse table, for every topic that has one."""
+    document = _document()
+    return {name: entry["table"] for name, entry in document["topics"].items() if "table" in entry}
+
+
+def load_topics(settings: Settings) -> list[TopicSpec]:
+    """Every topic of this installation: raw topics per channel, dead letters, state."""
+    document = _document()
+    try:
+        environment = document["environments"][settings.environment]
+    except KeyError:
+        known = ", ".join(document["environments"])
+        raise QuanyuError(
+            f"QUANYU_ENVIRONMENT={settings.environment}: {TOPICS_FILE.name} knows {known}"
+        ) from None
+    raw = document["channels"]
+    entries = {raw["name"].format(channel=name): raw for name in channel_names()}
+    entries |= document["topics"]
+    specs: list[TopicSpec] = []
+    for name, entry in entries.items():
+        specs.extend(_expand(name, entry, settings.environment, environment))
+    return sorted(specs, key=lambda spec: spec.name)
+
+
+def _document() -> Any:
+    return yaml.safe_load(TOPICS_FILE.read_text(encoding="utf-8"))
+
+
+def _expand(name: str, entry: dict[str, Any], where: str, environment: dict[str, Any]) -> list[TopicSpec]:
+    partitions, replication = entry["partitions"][where], environment["replication"]
+    agents = entry.get("agents", [])
+    common = {"min.insync.replicas": str(environment["min_insync"])}
+    days = entry["retention_days"]
+    config = common | {
+        "cleanup.policy": "delete",
+        "retention.ms": str(days * DAY_MS if days >= 0 else -1),
+        "max.message.bytes": str(entry.get("max_message_bytes", 1024 * 1024)),
+    }
+    specs = [TopicSpec(name, partitions, replication, config, bool(agents), entry.get("table"))]
+    # Small segments: a state topic is read whole when a partition is taken over, and only closed
+    # segments are compacted.
+    state = common | {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(32 * 1024 * 1024),
+        "min.cleanable.dirty.ratio": "0.3",
+        "max.message.bytes": str(8 * 1024 * 1024),
+    }
+    specs += [TopicSpec(state_topic(name, agent), partitions, replication, state, True) for agent in agents]
+    if entry.get("dlq"):
+        # A dead letter waits for a person: longer than the topic it comes from.
+        dlq = config | {"retention.ms": str(90 * DAY_MS), "max.message.bytes": str(8 * 1024 * 1024)}
+        specs.append(TopicSpec(dlq_topic(name), 1, replication, dlq))
+    return specs
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    partitions: int
+    config: dict[str, str]
+
+
+def _cluster(settings: Settings, specs: list[TopicSpec]) -> tuple[AdminClient, dict[str, _Found]]:
+    admin = AdminClient(admin_config(settings))
+    try:
+        topics = admin.list_topics(timeout=ADMIN_TIMEOUT_S).topics
+        wanted = [spec.name for spec in specs if spec.name in topics]
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in wanted]
+        configs = admin.describe_configs(resources) if resources else {}
+        found = {
+            resource.name: _Found(
+                len(topics[resource.name].partitions),
+                {key: entry.value for key, entry in future.result(ADMIN_TIMEOUT_S).items()},
+            )
+            for resource, future in configs.items()
+        }
+    except KafkaException as error:
+        raise QuanyuError(
+            f"Kafka at {settings.bootstrap} does not answer ({error.args[0].str()}); is it up? quanyu status"
+        ) from None
+    return admin, found
+
+
+def _changed(spec: TopicSpec, found: _Found) -> dict[str, str]:
+    return {key: value for key, value in spec.config.items() if found.config.get(key) != value}
+
+
+def _partition_difference(spec: TopicSpec, found: _Found) -> str | None:
+    if spec.partitions == found.partitions:
+        return None
+    text = f"{spec.name}: {found.partitions} partitions, should be {spec.partitions}"
+    if spec.stateful:
+        return f"{text}; it has state by partition: create a new topic and replay into it"
+    if spec.partitions < found.partitions:
+        return f"{text}; Kafka cannot take partitions away: create a new topic"
+    return text
+
+
+def diff(settings: Settings) -> list[str]:
+    """What the cluster lacks or has differently, one sentence each; empty when it agrees."""
+    specs = load_topics(settings)
+    _, found = _cluster(settings, specs)
+    lines = []
+    for spec in specs:
+        there = found.get(spec.name)
+        if there is None:
+            lines.append(f"{spec.name}: missing ({spec.partitions} partitions)")
+            continue
+        partitions = _partition_difference(spec, there)
+        if partitions:
+            lines.append(partitions)
+        lines += [
+            f"{spec.name}: {key} is {there.config.get(key)}, should be {value}"
+            for key, value in sorted(_changed(spec, there).items())
+        ]
+    return lines
+
+
+def apply(settings: Settings) -> list[str]:
+    """Create what is missing and alter what differs; what was done.
+
+    Raises :class:`QuanyuError` before any change when a topic would have to be replaced.
+    """
+    specs = load_topics(settings)
+    admin, found = _cluster(settings, specs)
+    refused = [
+        line
+        for spec in specs
+        if spec.name in found
+        and (line := _partition_difference(spec, found[spec.name]))
+        and (spec.stateful or spec.partitions < found[spec.name].partitions)
+    ]
+    if refused:
+        raise QuanyuError("; ".join(refused))
+    missing = [spec for spec in specs if spec.name not in found]
+    new = [NewTopic(s.name, s.partitions, s.replication, config=s.config) for s in missing]
+    grown = [
+        NewPartitions(s.name, s.partitions)
+        for s in specs
+        if s.name in found and s.partitions > found[s.name].partitions
+    ]
+    altered = []
+    for spec in specs:
+        if spec.name in found and (changed := _changed(spec, found[spec.name])):
+            entries = [
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, value in changed.items()
+            ]
+            altered.append(ConfigResource(ResourceType.TOPIC, spec.name, incremental_configs=entries))
+    try:
+        for futures in (
+            admin.create_topics(new) if new else {},
+            admin.create_partitions(grown) if grown else {},
+            admin.incremental_alter_configs(altered) if altered else {},
+        ):
+            for name, future in futures.items():
+                _finished(str(name), future)
+        _wait_visible(admin, specs)
+    except KafkaException as error:
+        raise QuanyuError(f"Kafka refused: {error.args[0].str()}") from None
+    done = [f"created {spec.name} ({spec.partitions} partitions)" for spec in missing]
+    done += [f"raised the partitions of {partitions.topic}" for partitions in grown]
+    return done + [f"altered the configuration of {resource.name}" for resource in altered]
+
+
+def _finished(name: str, future: Any) -> None:
+    try:
+        future.result(ADMIN_TIMEOUT_S)
+    except KafkaException as error:
+        # Another process applied at the same time: the outcome is what was wanted.
+        if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+            raise QuanyuError(f"{name}: {error.args[0].str()}") from None
+
+
+def _wait_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
+    """A created topic is usable once its leaders are known."""
+    end = time.monotonic() + ADMIN_TIMEOUT_S
+    while time.monotonic() < end:
+        topics = admin.list_topics(timeout=ADMIN_TIMEOUT_S).topics
+        if all(
+            spec.name in topics and all(p.leader >= 0 for p in topics[spec.name].partitions.values())
+            for spec in specs
+        ):
+            return
+        time.sleep(0.1)
+    raise QuanyuError(f"the topics were created, but have no leaders after {ADMIN_TIMEOUT_S:.0f} s")
