@@ -1,0 +1,126 @@
+"""Channel specs: what each channel sends and which of its fields is which of ours.
+
+A channel is one YAML file in ``connectors/channels``; its stem is the channel's name. The spec only
+says *where* a value stands; what it means is decided at intake, from the text as received.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import QuanyuError
+
+CHANNELS_DIR = Path(__file__).parent.parent / "connectors" / "channels"
+
+#: RawReport fields that a channel may fill.
+MappedField = Literal[
+    "occurred_at",
+    "submitted_at",
+    "title",
+    "text",
+    "category",
+    "lon",
+    "lat",
+    "crs",
+    "address",
+    "district",
+    "street",
+    "reporter",
+    "forwarded_from",
+    "media",
+]
+Crs = Literal["WGS84", "CGCS2000", "GCJ02", "BD09"]
+#: One native field, several of which the first that is filled counts, or a constant.
+Source = Annotated[str | list[str], Field(min_length=1)]
+
+
+class ChannelSpec(BaseModel):
+    """How one channel's messages become raw reports."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,40}$", description="Stem of the file.")
+    title: str = Field(description="Name on the screen.")
+    kind: Literal["human", "sensing", "foreign"] = "human"
+    transports: list[str] = Field(description="How it arrives: http, file.", min_length=1)
+    native_id: str = Field(description="Native field with the id; unique inside the channel.")
+    revision: str | None = Field(default=None, description="Native field with the revision number.")
+    time_zone: str = Field(default="Asia/Shanghai", description="IANA zone of times without an offset.")
+    crs: Crs | None = Field(
+        default=None, description="CRS of every point of the channel, unless a native field says it."
+    )
+    fields: dict[MappedField, Source] = Field(description="Field of the raw report → native field.")
+    time_format: str | None = Field(
+        default=None, description="strptime format, only where the times are ambiguous without it."
+    )
+    categories: dict[str, str] = Field(
+        default_factory=dict, description="Native category → taxonomy code, where the channel knows it."
+    )
+    usual_gap_s: float = Field(
+        default=600.0, gt=0, description="Silence longer than three times this is worth a look."
+    )
+
+    @model_validator(mode="after")
+    def _says_what(self) -> "ChannelSpec":
+        if not {"title", "text", "category"} & set(self.fields):
+            raise ValueError("fields: map at least one of title, text, category")
+        if ("lon" in self.fields) != ("lat" in self.fields):
+            raise ValueError("fields: lon and lat come together")
+        return self
+
+
+def channel_names() -> list[str]:
+    """Names of every channel, sorted."""
+    return sorted(path.stem for path in CHANNELS_DIR.glob("*.yaml"))
+
+
+@cache
+def load_channel(name: str) -> ChannelSpec:
+    """The spec of a channel; :class:`QuanyuError` lists the known ones or names the line at fault."""
+    path = CHANNELS_DIR / f"{name}.yaml"
+    if name not in channel_names():
+        raise QuanyuError(f"no channel {name!r}; known: {', '.join(channel_names())}")
+    return read_channel(path)
+
+
+def load_channels() -> dict[str, ChannelSpec]:
+    """Every channel's spec by name."""
+    return {name: load_channel(name) for name in channel_names()}
+
+
+def read_channel(path: Path) -> ChannelSpec:
+    """Read and validate one spec file; errors name file, line, field and remedy."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise QuanyuError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(document, dict):
+        raise QuanyuError(f"{path}:1: a channel spec is a mapping; see connectors/README.md")
+    try:
+        return ChannelSpec(name=path.stem, **document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        line = _line(root, first["loc"])
+        raise QuanyuError(f"{path}:{line}: {place or 'spec'}: {first['msg']}") from None
+    except TypeError as error:
+        raise QuanyuError(f"{path}:1: {error}; the name is the file's stem") from None
+
+
+def _line(node: Any, loc: tuple[int | str, ...]) -> int:
+    """Line of the deepest YAML node on the path ``loc``."""
+    line: int = node.start_mark.line + 1 if node is not None else 1
+    for part in loc:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = [(k, v) for k, v in node.value if k.value == str(part)]
+        if not found:
+            break
+        line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return line
