@@ -1,0 +1,40 @@
+"""Wires a step to the stream: the Faust agent only moves batches between transport and ledger."""
+
+from typing import Any, TypeVar
+
+from schemas.settings import Settings
+from streams.app import FailFastApp
+from streams.batch import Step
+from streams.ledger import Ledger
+from streams.transport import BatchSchema, Limits
+
+S = TypeVar("S")
+
+
+def batch_agent(
+    app: FailFastApp,
+    settings: Settings,
+    step: Step[S],
+    topics: list[str],
+    *,
+    max_records: int = 2000,
+    max_bytes: int = 4_000_000,
+) -> Any:
+    """Register the agent that decides ``topics`` with ``step``; returns the Faust agent.
+
+    Each topic needs its state topic (:func:`schemas.topics.state_topic`) with as many partitions.
+    """
+    for topic in topics:
+        app.batch_topics[topic] = Limits(max_records, max_bytes)
+    ledger: Ledger[S] = Ledger(settings, app.conf.id, step)
+
+    async def decide(stream: Any) -> None:
+        async for batch in stream:
+            await ledger.handle(batch)
+
+    async def assigned(_: Any, tps: Any, **__: Any) -> None:
+        ledger.assigned((tp.topic, tp.partition) for tp in tps if tp.topic in topics)
+
+    app.on_partitions_assigned.connect(assigned, weak=False)
+    channel = app.topic(*topics, schema=BatchSchema())
+    return app.agent(channel, name=step.name, concurrency=1)(decide)

@@ -1,0 +1,274 @@
+"""Exactly once from Kafka to Kafka: one transaction per batch and input partition.
+
+The transaction holds everything that a batch causes: its output records, its state changes and the
+*position* (next offset to decide), both in the compacted topic ``<input>.<agent>.state``, same partition.
+Either all of it is committed or nothing; the position, not Faust's committed offset, says where to go on.
+
+Ownership of a partition is a transactional producer whose id names agent, topic and partition. A new
+owner's ``init_transactions`` aborts what the old one left open and fences it: a frozen worker that
+revives can neither commit nor pass a position. A fenced owner gives the partition up until its group
+assigns it again.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from schemas import metrics
+from schemas.kafka import consumer_config, producer_config
+from schemas.settings import Settings
+from schemas.topics import state_topic
+from streams.batch import Batch, Decision, Step
+
+S = TypeVar("S")
+TP = tuple[str, int]
+
+#: Key of the position among a state topic's keys; no state key starts with a NUL.
+POSITION_KEY = b"\x00position"
+#: Longer than the longest batch by far, below the broker's maximum (15 min). Until it ends, an owner
+#: that died in a transaction holds back the readers of its outputs, unless a new owner aborts it first.
+TRANSACTION_TIMEOUT_MS = 60_000
+#: One call to the transaction coordinator; it is repeated while the error says that it may be.
+CALL_TIMEOUT_S = 20.0
+CALL_ATTEMPTS = 3
+#: Fenced although the group says the partition is ours: leave and join again rather than wait for ever.
+LOST_LIMIT_S = 45.0
+
+
+class Fenced(Exception):
+    """A newer owner has taken the partition over; nothing of the batch was published."""
+
+
+@dataclass(slots=True)
+class Owned(Generic[S]):
+    """A partition that is ours: its producer, its state and where to go on."""
+
+    producer: Producer
+    state: S
+    position: int
+
+
+class Ledger(Generic[S]):
+    """The partitions of one agent: acquires them, decides their batches, commits, gives them up."""
+
+    def __init__(self, settings: Settings, app_id: str, step: Step[S]) -> None:
+        self._settings = settings
+        self._app_id = app_id
+        self._step = step
+        self._owned: dict[TP, Owned[S]] = {}
+        self._lost: dict[TP, float] = {}
+        self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"ledger-{step.name}")
+
+    async def handle(self, batch: Batch) -> None:
+        """Decide and commit one batch; marks it finished.
+
+        A batch of a partition that was lost to another owner is left unfinished. Any other error is
+        raised, and the worker must stop: nothing of the batch is published.
+        """
+        tp = batch.topic, batch.partition
+        loop = asyncio.get_running_loop()
+        if tp in self._lost:
+            if time.monotonic() - self._lost[tp] > LOST_LIMIT_S:
+                raise Fenced(f"{tp} stays assigned to us, but another owner holds it")
+            return
+        owned = self._owned.get(tp)
+        if owned is None:
+            started = time.monotonic()
+            owned = await loop.run_in_executor(self._executor, self._acquire, batch.topic, batch.partition)
+            self._owned[tp] = owned
+            self._seconds("restore", started)
+        fresh = batch.since(owned.position)
+        if len(fresh):
+            started = time.monotonic()
+            decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
+            self._seconds("decide", started)
+            try:
+                await loop.run_in_executor(self._executor, self._commit, owned, fresh, decision)
+            except Fenced:
+                structlog.get_logger().warning("fenced", agent=self._step.name, topic=tp[0], partition=tp[1])
+                metrics.STREAM_FENCED.labels(self._step.name).inc()
+                del self._owned[tp]
+                self._lost[tp] = time.monotonic()
+                return
+            owned.position = fresh.last + 1
+            self._count(tp, fresh, owned)
+        batch.finished = True
+
+    def assigned(self, tps: Iterable[TP]) -> None:
+        """A new assignment: what was lost may be ours again; what is not in it is given up."""
+        current = set(tps)
+        self._lost.clear()
+        for tp in self._owned.keys() - current:
+            del self._owned[tp]
+        metrics.STREAM_ASSIGNED.labels(self._step.name).set(len(current))
+
+    def close(self) -> None:
+        """Stop the threads; a transaction under way is abandoned to the next owner's fence."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _acquire(self, topic: str, partition: int) -> Owned[S]:
+        """Fence whoever had the partition, then read its state and position."""
+        producer = Producer(
+            {
+                **producer_config(self._settings),
+                "transactional.id": f"{self._app_id}.{self._step.name}.{topic}.{partition}",
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                # Everything is flushed by the commit that follows at once.
+                "linger.ms": 0,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        self._call(producer, lambda: producer.init_transactions(CALL_TIMEOUT_S))
+        entries = read_state(self._settings, state_topic(topic, self._step.name), partition)
+        position = int(entries.pop(POSITION_KEY, b"0"))
+        state = self._step.restore(topic, partition, entries)
+        structlog.get_logger().info(
+            "acquired", agent=self._step.name, topic=topic, partition=partition,
+            position=position, entries=len(entries),
+        )
+        return Owned(producer, state, position)
+
+    def _commit(self, owned: Owned[S], batch: Batch, decision: Decision) -> None:
+        """Publish all that the batch causes in one transaction, or nothing of it."""
+        producer = owned.producer
+        started = time.monotonic()
+        self._call(producer, producer.begin_transaction)
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Any) -> None:
+            if error is not None:
+                failed.append(error)
+
+        produce = producer.produce
+        state = state_topic(batch.topic, self._step.name)
+        records: list[tuple[str, bytes | None, bytes | None, Any, int]] = [
+            (o.topic, o.key, o.value, o.headers, -1 if o.partition is None else o.partition)
+            for o in decision.outputs
+        ]
+        records += [(state, key, value, None, batch.partition) for key, value in decision.changes]
+        records.append((state, POSITION_KEY, b"%d" % (batch.last + 1), None, batch.partition))
+        try:
+            for topic, key, value, headers, partition in records:
+                while True:
+                    try:
+                        produce(
+                            topic, value=value, key=key, headers=headers, partition=partition,
+                            on_delivery=delivered,
+                        )
+                        break
+                    except BufferError:
+                        producer.poll(0.1)
+            failpoint("before-commit", self._step.name)
+            self._seconds("produce", started)
+            started = time.monotonic()
+            self._call(producer, lambda: producer.commit_transaction(CALL_TIMEOUT_S))
+        except KafkaException as error:
+            raise _meaning(error) from error
+        if failed:
+            # commit_transaction fails when a record did; this cannot be, and must not pass silently.
+            raise RuntimeError(f"committed, but a record was not delivered: {failed[0]}")
+        failpoint("after-commit", self._step.name)
+        self._seconds("commit", started)
+
+    def _call(self, producer: Producer, call: Any) -> None:
+        """A transactional call, repeated while its error may be; abort and raise otherwise."""
+        for attempt in range(1, CALL_ATTEMPTS + 1):
+            try:
+                call()
+                return
+            except KafkaException as error:
+                cause = error.args[0]
+                if cause.retriable() and attempt < CALL_ATTEMPTS:
+                    continue
+                if cause.txn_requires_abort():
+                    # Readers behind the open transaction wait for its end: end it now.
+                    try:
+                        producer.abort_transaction(CALL_TIMEOUT_S)
+                    except KafkaException as second:
+                        raise _meaning(second) from error
+                raise _meaning(error) from error
+
+    def _count(self, tp: TP, batch: Batch, owned: Owned[S]) -> None:
+        agent, topic, partition = self._step.name, tp[0], str(tp[1])
+        metrics.STREAM_RECORDS.labels(agent, topic).inc(len(batch))
+        metrics.STREAM_BATCHES.labels(agent, topic).inc()
+        metrics.STREAM_BATCH_RECORDS.labels(agent).observe(len(batch))
+        metrics.STREAM_POSITION.labels(agent, topic, partition).set(owned.position)
+        metrics.STREAM_COMMITTED_AT.labels(agent, topic, partition).set_to_current_time()
+        metrics.STREAM_STATE_ENTRIES.labels(agent, topic, partition).set(self._step.entries(owned.state))
+
+    def _seconds(self, step: str, started: float) -> None:
+        metrics.STREAM_STEP_SECONDS.labels(self._step.name, step).observe(time.monotonic() - started)
+
+
+#: Error codes by which the coordinator says that a newer owner is there.
+FENCED = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+
+
+def _meaning(error: KafkaException) -> Exception:
+    cause = error.args[0]
+    return Fenced(cause.str()) if cause.code() in FENCED else error
+
+
+def read_state(settings: Settings, topic: str, partition: int) -> dict[bytes, bytes]:
+    """The newest value of every key of one partition of a state topic, committed ones only.
+
+    To be called by the partition's owner, after its ``init_transactions``: then nothing is open and the
+    end does not move.
+    """
+    consumer = Consumer(
+        {**consumer_config(settings, f"state-{topic}-{partition}"), "enable.partition.eof": True}
+    )
+    entries: dict[bytes, bytes] = {}
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        end = time.monotonic() + CALL_TIMEOUT_S
+        while True:
+            message = consumer.poll(1.0)
+            if message is None:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"state {topic}/{partition}: nothing read for {CALL_TIMEOUT_S} s")
+                continue
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    return entries
+                if error.retriable():
+                    continue
+                raise KafkaException(error)
+            end = time.monotonic() + CALL_TIMEOUT_S
+            key, value = message.key(), message.value()
+            if not isinstance(key, bytes):
+                raise RuntimeError(f"state {topic}/{partition}@{message.offset()}: no key")
+            if isinstance(value, bytes):
+                entries[key] = value
+            else:
+                entries.pop(key, None)
+    finally:
+        consumer.close()
+
+
+def failpoint(place: str, agent: str) -> None:
+    """Die here as by ``kill -9`` when a test asks for it: ``QUANYU_FAILPOINT=<place>:<agent>:<file>``.
+
+    It dies once: the file marks that it has, so that the restarted worker goes on.
+    """
+    wanted = os.environ.get("QUANYU_FAILPOINT")
+    if not wanted:
+        return
+    at, who, marker = wanted.split(":", 2)
+    if (at, who) == (place, agent) and not os.path.exists(marker):
+        with open(marker, "w", encoding="utf-8"):
+            os.kill(os.getpid(), 9)
