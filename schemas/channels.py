@@ -6,11 +6,11 @@ says *where* a value stands; what it means is decided at intake, from the text a
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.documents import read_document
 from schemas.errors import QuanyuError
 
 CHANNELS_DIR = Path(__file__).parent.parent / "connectors" / "channels"
@@ -92,35 +92,5 @@ def load_channels() -> dict[str, ChannelSpec]:
 
 
 def read_channel(path: Path) -> ChannelSpec:
-    """Read and validate one spec file; errors name file, line, field and remedy."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise QuanyuError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(document, dict):
-        raise QuanyuError(f"{path}:1: a channel spec is a mapping; see connectors/README.md")
-    try:
-        return ChannelSpec(name=path.stem, **document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        line = _line(root, first["loc"])
-        raise QuanyuError(f"{path}:{line}: {place or 'spec'}: {first['msg']}") from None
-    except TypeError as error:
-        raise QuanyuError(f"{path}:1: {error}; the name is the file's stem") from None
-
-
-def _line(node: Any, loc: tuple[int | str, ...]) -> int:
-    """Line of the deepest YAML node on the path ``loc``."""
-    line: int = node.start_mark.line + 1 if node is not None else 1
-    for part in loc:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        found = [(k, v) for k, v in node.value if k.value == str(part)]
-        if not found:
-            break
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return line
+    """Read and validate one spec file; errors name file, line and field."""
+    return read_document(path, ChannelSpec, name=path.stem)

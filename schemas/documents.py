@@ -1,0 +1,54 @@
+"""YAML documents that a person writes: read, validated, and refused with file, line, field and remedy."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import QuanyuError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_document(path: Path, model: type[M], **fixed: Any) -> M:
+    """Read ``path`` into ``model``; ``fixed`` are fields that do not come from the file.
+
+    Raises :class:`QuanyuError` as ``file:line: field: what is wrong``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise QuanyuError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise QuanyuError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(document, dict):
+        raise QuanyuError(f"{path}:1: must be a mapping of fields")
+    twice = sorted(document.keys() & fixed.keys())
+    if twice:
+        raise QuanyuError(f"{path}:{_line(root, (twice[0],))}: {twice[0]}: is not set here; remove it")
+    try:
+        return model(**fixed, **{str(key): value for key, value in document.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise QuanyuError(f"{path}:{_line(root, first['loc'])}: {place or 'document'}: {first['msg']}") from None
+
+
+def _line(node: Any, loc: tuple[int | str, ...]) -> int:
+    """Line of the deepest YAML node on the path ``loc``."""
+    line: int = node.start_mark.line + 1 if node is not None else 1
+    for part in loc:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = [(key, value) for key, value in node.value if key.value == str(part)]
+        if not found:
+            break
+        line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return line
