@@ -1,0 +1,68 @@
+"""``python -m connectors.sink [--instance NAME]``: run the sink until SIGTERM."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+
+import structlog
+from prometheus_client import start_http_server
+
+from connectors.sink.runner import Sink, routes
+from schemas import metrics
+from schemas.errors import QuanyuError
+from schemas.settings import load_settings
+
+
+def main() -> int:
+    """0 after SIGTERM, 70 when a person or a restart is needed, 2 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m connectors.sink", description=__doc__)
+    parser.add_argument(
+        "--instance",
+        help="name of this sink in its group, unique and stable (a StatefulSet's pod name): after "
+        "a crash it takes its partitions over without waiting for the session to end",
+    )
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings()
+        _configure_logs(settings.log_level)
+        start_http_server(settings.metrics_port("sink"), "127.0.0.1", metrics.COLLECTORS)
+        sink = Sink(settings, routes(), instance=arguments.instance)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sink.stop())
+        return sink.run()
+    except QuanyuError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"the metrics port is not free: {error}", file=sys.stderr)
+        return 2
+
+
+def _configure_logs(level: str) -> None:
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processor=structlog.processors.JSONRenderer(ensure_ascii=False),
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler])
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    # An insert that hangs in its thread would hold up the interpreter's own exit.
+    os._exit(code)
