@@ -229,7 +229,7 @@ def read_state(settings: Settings, topic: str, partition: int) -> dict[bytes, by
     end does not move.
     """
     consumer = Consumer(
-        {**consumer_config(settings, f"state-{topic}-{partition}"), "enable.partition.eof": True}
+        {**consumer_config(settings, f"state-{topic}-{partition}"), "enable.partition.eof": True, "fetch.wait.max.ms": 10}
     )
     entries: dict[bytes, bytes] = {}
     try:

@@ -1,0 +1,1 @@
+"""Dispatch: who handles an event, and until when. One order per event."""

@@ -1,0 +1,1 @@
+"""Intake: decode, normalise, exact duplicates, first class, grid; one outcome for every raw record."""

@@ -1,0 +1,286 @@
+"""Intake's decisions: every raw record has exactly one outcome, accepted | duplicate | review | rejected."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from schemas import metrics
+from schemas.city import CityPack
+from schemas.codec import Codec
+from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
+from schemas.ids import report_id, undecodable_report_id
+from schemas.topics import dlq_topic
+from streams.batch import Batch, Decision, Output
+from streams.intake.classify import KeywordClassifier
+from streams.intake.locate import Located, Locator, Place
+from streams.intake.normalise import clean, parse_instant, plausible
+
+RULE_VERSION = "intake-1"
+#: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
+TEXT_LIMIT = 100_000
+TITLE_LIMIT = 500
+RAW_PREFIX = "reports.raw."
+
+
+class Reason(StrEnum):
+    """Why an outcome is not ``accepted``."""
+
+    UNDECODABLE = "undecodable"  # rejected: no record of ours; the bytes are in the dead-letter topic
+    MISSING_NATIVE_ID = "missing_native_id"  # rejected: cannot be told from its own repetition
+    ENCODING = "encoding"  # rejected: the connector could not read the bytes as text
+    MALFORMED = "malformed"  # rejected: the connector could not read the entry
+    TEXT_TOO_LONG = "text_too_long"  # rejected: above the limit
+    EMPTY = "empty"  # rejected: neither title, text nor category
+    EXACT_DUPLICATE = "exact_duplicate"  # duplicate: same channel, native id and revision
+    IMPOSSIBLE_DATE = "impossible_date"  # review
+    CLASS_UNKNOWN = "class_unknown"  # review
+    NO_LOCATION = "no_location"  # review: neither point nor unique name
+    AMBIGUOUS_PLACE = "ambiguous_place"  # review: names of several districts
+    OUTSIDE_CITY = "outside_city"  # review
+    NULL_ISLAND = "null_island"  # review: (0, 0)
+    UNKNOWN_CRS = "unknown_crs"  # review
+    BAD_COORDINATE = "bad_coordinate"  # review: not a number, or out of range
+    ROUNDED_POINT = "rounded_point"  # review: too few decimals to name a place
+
+
+#: Defects that a connector marks and that end the matter here.
+FATAL_DEFECTS = {"encoding": Reason.ENCODING, "malformed": Reason.MALFORMED}
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class IntakeState:
+    """Report ids seen in one raw partition; equal native ids always come to the same one."""
+
+    seen: set[bytes]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A raw report on its way to an outcome."""
+
+    index: int
+    raw: Raw
+    id: str
+    place: Place
+    title: str
+    text: str
+    outcome: str = "accepted"
+    reason: str = ""
+    detail: str = ""
+    located: Located | None = None
+
+
+class IntakeStep:
+    """The intake agent's step over raw topics."""
+
+    name = "intake"
+
+    def __init__(self, city: CityPack, codec: Codec, hash_key: bytes) -> None:
+        self._city = city
+        self._codec = codec
+        self._classifier = KeywordClassifier(city.classes)
+        self._locator = Locator(city)
+        self._hash_key = hash_key
+        self._limit = DeadLetterLimit()
+        self._encode_outcome = codec.encoder("ReportOutcome")
+        self._encode_report = codec.encoder("Report")
+
+    def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> IntakeState:
+        """Changes hold the ids of one batch each, 16 bytes an id."""
+        seen: set[bytes] = set()
+        for value in entries.values():
+            seen.update(value[i : i + 16] for i in range(0, len(value), 16))
+        return IntakeState(seen)
+
+    def entries(self, state: IntakeState) -> int:
+        """Ids held."""
+        return len(state.seen)
+
+    def decide(self, state: IntakeState, batch: Batch, now_ms: int) -> Decision:
+        """One outcome for each record; accepted ones become reports, undecodable ones dead letters."""
+        raws, errors = self._codec.decode_batch("RawReport", batch.values)
+        self._limit.count(len(batch), len(errors))
+        decision = Decision()
+        for index, error in errors.items():
+            self._undecodable(batch, index, error.code, error.detail, now_ms, decision)
+        drafts = [self._draft(i, raw) for i, raw in enumerate(raws) if raw is not None]
+        fresh: list[bytes] = []
+        for draft in drafts:
+            self._once(draft, state.seen, fresh)
+        open_drafts = [d for d in drafts if d.outcome == "accepted"]
+        for draft, located in zip(
+            open_drafts, self._locator.locate([d.place for d in open_drafts]), strict=True
+        ):
+            draft.located = located
+        for draft in drafts:
+            self._conclude(draft, batch, now_ms, decision)
+        if fresh:
+            # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
+            decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
+        return decision
+
+    def _draft(self, index: int, raw: Raw) -> _Draft:
+        """Read a raw report; settles what can be settled without state and place."""
+        native = clean(raw["native_id"])
+        title, text = clean(raw["title"])[:TITLE_LIMIT], raw["text"] or ""
+        too_long = len(text) > TEXT_LIMIT
+        text = "" if too_long else clean(text)
+        address = clean(raw["address"])
+        draft = _Draft(
+            index,
+            raw,
+            report_id(raw["channel"], native, raw["revision"]) if native else "",
+            Place(
+                clean(raw["lon"]),
+                clean(raw["lat"]),
+                clean(raw["crs"]).upper().replace("-", ""),
+                clean(raw["district"]),
+                clean(raw["street"]),
+                (address, title, text),
+            ),
+            title,
+            text,
+        )
+        fatal = next((FATAL_DEFECTS[d.partition(":")[0]] for d in raw["defects"] if d.partition(":")[0] in FATAL_DEFECTS), None)
+        if fatal:
+            self._set(draft, "rejected", fatal, "; ".join(raw["defects"])[:200])
+        elif not native:
+            self._set(draft, "rejected", Reason.MISSING_NATIVE_ID, "the message carries no id of its channel")
+        elif too_long:
+            self._set(draft, "rejected", Reason.TEXT_TOO_LONG, f"{len(raw['text'])} characters, limit {TEXT_LIMIT}")
+        elif not (title or text or raw["category"]):
+            self._set(draft, "rejected", Reason.EMPTY, "neither title, text nor category")
+        return draft
+
+    @staticmethod
+    def _set(draft: _Draft, outcome: str, reason: str, detail: str) -> None:
+        draft.outcome, draft.reason, draft.detail = outcome, reason, detail
+
+    def _once(self, draft: _Draft, seen: set[bytes], fresh: list[bytes]) -> None:
+        """The same message again is a duplicate, whatever became of the first."""
+        if not draft.id:
+            return
+        key = bytes.fromhex(draft.id.replace("-", ""))
+        if key in seen:
+            self._set(draft, "duplicate", Reason.EXACT_DUPLICATE, "same channel, native id and revision")
+            return
+        seen.add(key)
+        fresh.append(key)
+
+    def _conclude(self, draft: _Draft, batch: Batch, now_ms: int, decision: Decision) -> None:
+        """Classify, date and place what is still open; write the outcome and the report."""
+        raw = draft.raw
+        occurred = parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
+        classified = None
+        located = draft.located or Located()
+        if draft.outcome == "accepted":
+            classified = self._classifier.classify(clean(raw["category"]), draft.title, draft.text)
+            if raw["occurred_at"] and (occurred is None or not plausible(occurred, raw["received_at"])):
+                self._set(draft, "review", Reason.IMPOSSIBLE_DATE, f"occurred_at {raw['occurred_at'][:40]!r}")
+            elif located.reason:
+                self._set(draft, "review", located.reason, "")
+            elif classified is None:
+                self._set(draft, "review", Reason.CLASS_UNKNOWN, "no word of the taxonomy in title or text")
+        if occurred is not None and not plausible(occurred, raw["received_at"]):
+            occurred = None
+        offset = batch.offsets[draft.index]
+        identity = draft.id or undecodable_report_id(batch.topic, batch.partition, offset)
+        source = {
+            "source_topic": batch.topic,
+            "source_partition": batch.partition,
+            "source_offset": offset,
+            "rule_version": RULE_VERSION,
+        }
+        class_code = classified.code if classified else ""
+        outcome = {
+            "report_id": identity,
+            "channel": raw["channel"],
+            "native_id": raw["native_id"],
+            "revision": raw["revision"],
+            "outcome": draft.outcome,
+            "reason": str(draft.reason),
+            "detail": draft.detail,
+            "class_code": class_code,
+            "district_code": located.district,
+            "grid_code": located.grid,
+            "occurred_at": occurred.ms if occurred else None,
+            "received_at": raw["received_at"],
+            "decided_at": now_ms,
+            **source,
+        }
+        decision.outputs.append(
+            Output("report.outcomes", identity.encode(), self._encode_outcome(outcome))
+        )
+        metrics.STREAM_OUTCOMES.labels(raw["channel"], draft.outcome, str(draft.reason)).inc()
+        if draft.outcome != "accepted" or classified is None:
+            return
+        report = {
+            "report_id": identity,
+            "channel": raw["channel"],
+            "native_id": clean(raw["native_id"]),
+            "revision": raw["revision"],
+            "occurred_at": occurred.ms if occurred else raw["received_at"],
+            "occurred_offset_min": occurred.offset_min if occurred else 0,
+            "received_at": raw["received_at"],
+            "title": draft.title,
+            "text": draft.text,
+            "class_code": class_code,
+            "class_confidence": classified.confidence,
+            "class_method": classified.method,
+            "lon": located.lon,
+            "lat": located.lat,
+            "source_lon": draft.place.lon,
+            "source_lat": draft.place.lat,
+            "crs": draft.place.crs,
+            "district_code": located.district,
+            "grid_code": located.grid,
+            "locate_method": located.method,
+            "zone": located.zone,
+            "address": draft.place.texts[0],
+            "reporter_hash": self._hash(raw["reporter"]),
+            "forwarded_from": raw["forwarded_from"],
+            "media": raw["media"],
+            **source,
+        }
+        decision.outputs.append(Output("reports", located.zone.encode(), self._encode_report(report)))
+
+    def _hash(self, reporter: str | None) -> str:
+        text = clean(reporter)
+        if not text:
+            return ""
+        return hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=16).hexdigest()
+
+    def _undecodable(
+        self, batch: Batch, index: int, code: str, detail: str, now_ms: int, decision: Decision
+    ) -> None:
+        """Rejected, and the bytes untouched to the dead-letter topic."""
+        offset = batch.offsets[index]
+        identity = undecodable_report_id(batch.topic, batch.partition, offset)
+        channel = batch.topic.removeprefix(RAW_PREFIX)
+        outcome = {
+            "report_id": identity,
+            "channel": channel,
+            "native_id": None,
+            "outcome": "rejected",
+            "reason": str(Reason.UNDECODABLE),
+            "detail": f"{code}: {detail}",
+            "received_at": batch.timestamps[index],
+            "decided_at": now_ms,
+            "source_topic": batch.topic,
+            "source_partition": batch.partition,
+            "source_offset": offset,
+            "rule_version": RULE_VERSION,
+        }
+        decision.outputs.append(
+            Output("report.outcomes", identity.encode(), self._encode_outcome(outcome))
+        )
+        headers = dead_letter_headers(batch.topic, batch.partition, offset, "intake", code, detail)
+        decision.outputs.append(
+            Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
+        )
+        metrics.STREAM_OUTCOMES.labels(channel, "rejected", str(Reason.UNDECODABLE)).inc()
+        metrics.STREAM_DLQ.labels(batch.topic, code).inc()

@@ -1,0 +1,155 @@
+"""Where is it: a point by the city's polygons, else a name that is unique. Never a guess."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.city import CityPack
+from schemas.coordinates import TO_CGCS2000
+
+#: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
+#: hundreds at (39, -77)).
+MIN_DECIMALS = 3
+#: Names are looked for in the beginning of a text only.
+TEXT_LIMIT = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a report says of its place, cleaned texts as received."""
+
+    lon: str
+    lat: str
+    crs: str
+    district: str
+    street: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A place in the city, or the reason why it is none (then codes are empty).
+
+    ``lon`` and ``lat`` are CGCS2000 degrees. ``method`` is point or name.
+    """
+
+    district: str = ""
+    grid: str = ""
+    zone: str = ""
+    lon: float | None = None
+    lat: float | None = None
+    method: str = ""
+    reason: str = ""
+
+
+def read_coordinate(text: str) -> tuple[float, int] | None:
+    """A finite decimal number and how many decimals it has; None when it is no such number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not np.isfinite(value) or "_" in text:
+        return None
+    fraction = text.lower().partition("e")[0].partition(".")[2].rstrip("0 ")
+    return value, len(fraction) if "e" not in text.lower() else 16
+
+
+class Locator:
+    """Locates batches of places in one city."""
+
+    def __init__(self, city: CityPack) -> None:
+        self._city = city
+        self._layer = city.districts
+        self._district_by_name: dict[str, str] = {}
+        for grid in city.districts.grids:
+            self._district_by_name[grid.name] = grid.code
+        for code, area in city.areas.items():
+            for name in (area.name, *area.aliases):
+                self._district_by_name[name] = code
+        names: dict[str, set[str]] = {}
+        for street in city.streets:
+            names.setdefault(street.name, set()).add(street.code)
+        #: Only names that stand once in the city say where something is.
+        self._street_by_name = {name: codes.copy().pop() for name, codes in names.items() if len(codes) == 1}
+        self._index: dict[str, list[tuple[str, str]]] = {}
+        for name, code in (self._district_by_name | self._street_by_name).items():
+            if len(name) >= 2:
+                self._index.setdefault(name[:2], []).append((name, code))
+
+    def locate(self, places: Sequence[Place]) -> list[Located]:
+        """One result for each place, in order."""
+        results: list[Located | None] = [None] * len(places)
+        by_crs: dict[str, list[int]] = {}
+        lon, lat = np.full(len(places), np.nan), np.full(len(places), np.nan)
+        for i, place in enumerate(places):
+            if not place.lon and not place.lat:
+                results[i] = self._by_name(place)
+                continue
+            reason, x, y = self._check(place)
+            if reason:
+                results[i] = Located(reason=reason)
+            else:
+                lon[i], lat[i] = x, y
+                by_crs.setdefault(place.crs, []).append(i)
+        for crs, indices in by_crs.items():
+            lon[indices], lat[indices] = TO_CGCS2000[crs](lon[indices], lat[indices])
+        pointed = [i for indices in by_crs.values() for i in indices]
+        if pointed:
+            grids = self._layer.locate(lon[pointed], lat[pointed])
+            for i, index in zip(pointed, grids.tolist(), strict=True):
+                if index < 0:
+                    results[i] = Located(reason="outside_city")
+                    continue
+                code = self._layer.grids[index].code
+                results[i] = Located(
+                    code, code, self._city.zone_of[code], float(lon[i]), float(lat[i]), "point"
+                )
+        return [result if result is not None else Located(reason="no_location") for result in results]
+
+    def _check(self, place: Place) -> tuple[str, float, float]:
+        """Reason to refuse a point, or the numbers."""
+        lon, lat = read_coordinate(place.lon), read_coordinate(place.lat)
+        if lon is None or lat is None:
+            return "bad_coordinate", 0.0, 0.0
+        (x, east_decimals), (y, north_decimals) = lon, lat
+        if x == 0.0 and y == 0.0:
+            return "null_island", 0.0, 0.0
+        if place.crs not in TO_CGCS2000:
+            return "unknown_crs", 0.0, 0.0
+        if abs(x) > 180.0 or abs(y) > 90.0:
+            return "bad_coordinate", 0.0, 0.0
+        if east_decimals < MIN_DECIMALS and north_decimals < MIN_DECIMALS:
+            return "rounded_point", 0.0, 0.0
+        return "", x, y
+
+    def _by_name(self, place: Place) -> Located:
+        """The one district or street that is named; a street's code lies inside its district's."""
+        found: set[str] = set()
+        for name in (place.district, place.street):
+            code = self._district_by_name.get(name) or self._street_by_name.get(name)
+            if code:
+                found.add(code)
+        if not found:
+            for text in place.texts:
+                self._find(text[:TEXT_LIMIT], found)
+        # A district named beside its own street says nothing new.
+        finest = {c for c in found if not any(o != c and o.startswith(c) for o in found)}
+        if not finest:
+            return Located(reason="no_location")
+        if len(finest) > 1:
+            districts = {code[:6] for code in finest}
+            if len(districts) > 1:
+                return Located(reason="ambiguous_place")
+            finest = districts
+        grid = finest.pop()
+        return Located(grid[:6], grid, self._city.zone_of[grid[:6]], method="name")
+
+    def _find(self, text: str, found: set[str]) -> None:
+        index = self._index
+        for position in range(len(text) - 1):
+            names = index.get(text[position : position + 2])
+            if names:
+                for name, code in names:
+                    if text.startswith(name, position):
+                        found.add(code)
