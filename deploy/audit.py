@@ -183,17 +183,16 @@ class _Facts:
     def close(self) -> None:
         self._client.close()
 
-    def columns(self, sql: str, **parameters: Any) -> list[Array]:
-        """The result, one array per column."""
+    def columns(self, count: int, sql: str, **parameters: Any) -> list[Array]:
+        """The result's columns, one array each; numbers only."""
         try:
-            result = self._client.query(
-                sql, parameters=parameters, use_numpy=True, column_oriented=True
-            )
+            table = self._client.query_np(sql, parameters=parameters)
         except (ClickHouseError, OSError) as error:
             raise self._unreachable(error) from None
-        if not result.result_set:
-            return [np.empty(0, dtype=np.int64) for _ in result.column_names]
-        return [np.asarray(column) for column in result.result_set]
+        if not table.size:
+            return [np.empty(0, dtype=np.int64)] * count
+        columns = [table[name] for name in table.dtype.names] if table.dtype.names else table.T
+        return [np.ascontiguousarray(column) for column in columns]
 
     def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The result as rows, for small ones."""
@@ -231,7 +230,7 @@ def topology(settings: Settings, positions: Positions) -> Topology:
     channels = {name: raw_topic(name) for name in channel_names()}
     tables = dict(table_topics())
     specs = load_topics(settings)
-    inputs = [spec.name for spec in specs if spec.agents]
+    inputs = [spec.name for spec in specs if spec.stateful and not spec.name.endswith(".state")]
     letters = positions.partitions(dlq_topic(t) for t in [*channels.values(), *tables])
     streams, sink = positions.partitions(inputs), positions.partitions(tables)
     missing = {*inputs, *tables} - {topic for topic, _ in streams + sink}
@@ -352,45 +351,62 @@ def _one_pass(
     settled: _Settled,
 ) -> _Pass:
     found = {name: _Found() for name in CHECKS}
-    letters, origins = _dead_letters(positions, flows)
-    channels = _raw_outcomes(positions, facts, flows, settled, found["raw_outcomes"])
-    _reports(facts, found)
-    _events(facts, found)
-    _orders(facts, found)
+    log = _read_log(positions, flows, settled)
+    channels = _raw_outcomes(facts, flows, log, found["raw_outcomes"])
+    _events(facts, _reports(facts, found), found)
+    _orders(facts, found["order_transitions"])
     codec = default_codec(settings)
     for topic, table in flows.tables.items():
-        sunk = _Sunk(topic, table, {p: settled.caught_up[p] for p in flows.of(topic)})
-        _topic_rows(positions, facts, codec, sunk, origins, found["topic_rows"])
+        absent = _topic_rows(facts, log, (topic, table), flows.of(topic), found["topic_rows"])
+        if table in VERSIONED:
+            absent = _not_superseded(positions, facts, codec, table, absent)
+        for partition, missing in absent.items():
+            found["topic_rows"].add_offsets(f"record not in {table}", partition, missing)
     _counters(facts, found["counters"])
-    _rejected(facts, flows, origins, found["dead_letters"])
+    _rejected(facts, flows, log.origins, found["dead_letters"])
     for check in found.values():
         check.kept.sort(key=lambda o: (o.topic, o.partition or 0, o.offset or 0, o.what, o.id))
-    return _Pass(channels, _totals(facts), letters, found)
+    return _Pass(channels, _totals(facts), log.dead_letters, found)
 
 
-def _dead_letters(
-    positions: Positions, flows: Topology
-) -> tuple[dict[str, int], dict[Partition, list[Origin]]]:
-    """Records per dead-letter topic, and where those of each partition came from."""
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What Kafka holds: the range read of each partition, its records, and all dead letters."""
+
+    extents: dict[Partition, Extent]
+    offsets: dict[Partition, Array]
+    dead_letters: dict[str, int]
+    #: Of each partition, the records that became dead letters.
+    origins: dict[Partition, list[Origin]]
+
+
+def _read_log(positions: Positions, flows: Topology, settled: _Settled) -> _Log:
+    raw = set(flows.channels.values())
+    extents = {
+        p: (settled.through if p[0] in raw else settled.caught_up)[p] for p in flows.partitions
+    }
+    offsets: dict[Partition, list[int]] = {p: [] for p in extents}
     counts: dict[str, int] = {}
     origins: dict[Partition, list[Origin]] = {}
-    for (topic, _), messages in positions.records(positions.extents(flows.dead_letters)):
-        counts[topic] = counts.get(topic, 0) + len(messages)
+    # One reading of everything: each new assignment costs a client up to a second.
+    for partition, messages in positions.records(
+        {**extents, **positions.extents(flows.dead_letters)}
+    ):
+        if partition in offsets:
+            offsets[partition].extend([m.offset() or 0 for m in messages])
+            continue
+        counts[partition[0]] = counts.get(partition[0], 0) + len(messages)
         for message in messages:
             if (came := origin(message)) is not None:
                 origins.setdefault((came.topic, came.partition), []).append(came)
-    return counts, origins
+    arrays = {p: np.array(found, dtype=np.int64) for p, found in offsets.items()}
+    return _Log(extents, arrays, counts, origins)
 
 
 def _raw_outcomes(
-    positions: Positions,
-    facts: _Facts,
-    flows: Topology,
-    settled: _Settled,
-    found: _Found,
+    facts: _Facts, flows: Topology, log: _Log, found: _Found
 ) -> tuple[ChannelCount, ...]:
-    partitions = [p for topic in flows.channels.values() for p in flows.of(topic)]
-    offsets = positions.scan({p: settled.through[p] for p in partitions})
+    """Raw records against the outcomes that name them, partition by partition."""
     counts = facts.rows(
         "SELECT channel, toString(outcome), count() FROM report_outcomes "
         "GROUP BY 1, 2 ORDER BY 1, 2"
@@ -398,40 +414,42 @@ def _raw_outcomes(
     result = []
     for channel, topic in flows.channels.items():
         partition_of, offset_of = facts.columns(
+            2,
             "SELECT source_partition, source_offset FROM report_outcomes "
             "WHERE source_topic = {topic:String}",
             topic=topic,
         )
         received = 0
         for partition in flows.of(topic):
-            extent = settled.through[partition]
+            extent = log.extents[partition]
             mine = offset_of[partition_of == partition[1]]
             mine = mine[(mine >= extent.first) & (mine < extent.end)]
-            difference = reconcile.compare(offsets[partition], mine)
+            difference = reconcile.compare(log.offsets[partition], mine)
             found.add_offsets("raw record without an outcome", partition, difference.missing)
             found.add_offsets("outcome without a raw record", partition, difference.extra)
             found.add_offsets("raw record with several outcomes", partition, difference.repeated)
-            received += offsets[partition].size
+            received += log.offsets[partition].size
         result.append(ChannelCount(channel, received, {o: n for c, o, n in counts if c == channel}))
     return tuple(result)
 
 
-def _reports(facts: _Facts, found: dict[str, _Found]) -> None:
+def _reports(facts: _Facts, found: dict[str, _Found]) -> reconcile.Links:
+    """Accepted outcomes, rows of reports and links against each other; returns the links."""
     identity = fingerprint_sql("report_id")
     (accepted,) = facts.columns(
-        f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted'"
+        1, f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted'"
     )
-    (reports,) = facts.columns(f"SELECT {identity} FROM reports")
+    (reports,) = facts.columns(1, f"SELECT {identity} FROM reports")
     links = reconcile.Links(
         *facts.columns(
+            4,
             f"SELECT {identity}, {fingerprint_sql('event_id')}, relation = 'split', "
-            "toUnixTimestamp64Milli(decided_at) FROM event_links"
+            "toUnixTimestamp64Milli(decided_at) FROM event_links",
         )
     )
 
     def offenders(check: str, what: str, ids: Array, table: str) -> None:
-        named = _names(facts, table, "report_id", ids)
-        found[check].add(ids.size, (Offender(what, id=name) for name in named))
+        _add_ids(found[check], facts, what, ids, (table, "report_id"))
 
     twice = "accepted more than once"
     offenders("accepted_once", twice, reconcile.repeated(accepted), "report_outcomes")
@@ -443,54 +461,38 @@ def _reports(facts: _Facts, found: dict[str, _Found]) -> None:
     offenders("report_event", "accepted report in no event", linked.missing, "reports")
     offenders("report_event", "linked, but not accepted", linked.extra, "event_links")
     offenders("report_event", "report in several events", linked.repeated, "event_links")
-
-    events, counts = facts.columns(
-        f"SELECT {fingerprint_sql('event_id')} AS id, "
-        "toInt64(argMax(report_count, version)) FROM events GROUP BY id"
-    )
-    current = reconcile.current_links(links)
-    unknown = reconcile.absent(links.event, events)
-    found["link_event"].add(
-        unknown.size,
-        (
-            Offender("link to an event that does not exist", id=name)
-            for name in _names(facts, "event_links", "event_id", unknown)
-        ),
-    )
-    bare = reconcile.absent(events, links.event)
-    found["link_event"].add(
-        bare.size,
-        (
-            Offender("event without a link", id=name)
-            for name in _names(facts, "events", "event_id", bare)
-        ),
-    )
-    wrong = reconcile.compare_counts(events, counts, current.event)
-    found["event_count"].add(
-        wrong.ids.size,
-        (
-            Offender("reports linked, and the event's report_count", id=name, expected=e, actual=a)
-            for name, e, a in zip(
-                _names(facts, "events", "event_id", wrong.ids),
-                map(str, wrong.expected.tolist()),
-                map(str, wrong.actual.tolist()),
-                strict=False,
-            )
-        ),
-    )
+    return links
 
 
-def _events(facts: _Facts, found: dict[str, _Found]) -> None:
+def _events(facts: _Facts, links: reconcile.Links, found: dict[str, _Found]) -> None:
+    """What events claim, against links and orders."""
     event = fingerprint_sql("event_id")
-    (events,) = facts.columns(f"SELECT DISTINCT {event} FROM events")
-    (ordered,) = facts.columns(f"SELECT DISTINCT {event} FROM orders")
+    events, counts = facts.columns(
+        2, f"SELECT {event} AS id, toInt64(argMax(report_count, version)) FROM events GROUP BY id"
+    )
+    order = np.argsort(events)
+    events, counts = events[order], counts[order]
+    (ordered,) = facts.columns(1, f"SELECT DISTINCT {event} FROM orders")
+
+    def offenders(check: str, what: str, ids: Array, table: str) -> None:
+        _add_ids(found[check], facts, what, ids, (table, "event_id"))
+
+    unknown = reconcile.absent(links.event, events)
+    offenders("link_event", "link to an event that does not exist", unknown, "event_links")
+    bare = reconcile.absent(events, links.event)
+    offenders("link_event", "event without a link", bare, "events")
     without = reconcile.absent(events, ordered)
-    found["event_order"].add(
-        without.size,
-        (
-            Offender("event without an order", id=name)
-            for name in _names(facts, "events", "event_id", without)
-        ),
+    offenders("event_order", "event without an order", without, "events")
+    orphans = reconcile.absent(ordered, events)
+    offenders("order_event", "order of an event that does not exist", orphans, "orders")
+    wrong = reconcile.compare_counts(events, counts, reconcile.current_links(links).event)
+    _add_ids(
+        found["event_count"],
+        facts,
+        "reports linked, and the event's report_count",
+        wrong.ids,
+        ("events", "event_id"),
+        (wrong.expected, wrong.actual),
     )
     silent = facts.rows(
         "SELECT event_id FROM orders GROUP BY event_id, order_id "
@@ -501,27 +503,22 @@ def _events(facts: _Facts, found: dict[str, _Found]) -> None:
     found["event_order"].add(
         len(silent), (Offender("needs a person, but no reason is stated", id=i) for (i,) in silent)
     )
-    unknown = reconcile.absent(ordered, events)
-    found["order_event"].add(
-        unknown.size,
-        (
-            Offender("order of an event that does not exist", id=name)
-            for name in _names(facts, "orders", "event_id", unknown)
-        ),
-    )
 
 
-def _orders(facts: _Facts, found: dict[str, _Found]) -> None:
+def _orders(facts: _Facts, found: _Found) -> None:
+    """Orders against their steps."""
     order = fingerprint_sql("order_id")
     state = "sipHash64(toString({}))".format
     ids, versions, states = facts.columns(
+        3,
         f"SELECT {order} AS id, max(version), {state('argMax(state, version)')} "
-        "FROM orders GROUP BY id ORDER BY id"
+        "FROM orders GROUP BY id ORDER BY id",
     )
     steps = reconcile.Transitions(
         *facts.columns(
+            4,
             f"SELECT {order}, version, {state('from_state')}, {state('to_state')} "
-            "FROM order_transitions"
+            "FROM order_transitions",
         )
     )
     ((initial,),) = facts.rows(f"SELECT {state(repr('UNKNOWN'))}")
@@ -529,30 +526,15 @@ def _orders(facts: _Facts, found: dict[str, _Found]) -> None:
     known = reconcile.compare(ids, last.order)
     both = np.intersect1d(ids, last.order)
     mine, theirs = np.searchsorted(ids, both), np.searchsorted(last.order, both)
-    apart = (versions[mine] != last.version[theirs]) | (states[mine] != last.to_state[theirs])
+    apart = both[(versions[mine] != last.version[theirs]) | (states[mine] != last.to_state[theirs])]
+    chains = reconcile.broken_chains(steps, initial)
     for what, offenders, table in (
         ("order without a transition", known.missing, "orders"),
         ("transition of an order that does not exist", known.extra, "order_transitions"),
-        ("the order is not where its last transition leads", both[apart], "orders"),
-        (
-            "a transition is missing, repeated or out of order",
-            reconcile.broken_chains(steps, initial),
-            "order_transitions",
-        ),
+        ("the order is not where its last transition leads", apart, "orders"),
+        ("a transition is missing, repeated or out of order", chains, "order_transitions"),
     ):
-        found["order_transitions"].add(
-            offenders.size,
-            (Offender(what, id=name) for name in _names(facts, table, "order_id", offenders)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Sunk:
-    """A topic, its table, and the extents that the sink has processed."""
-
-    topic: str
-    table: str
-    extents: dict[Partition, Extent]
+        _add_ids(found, facts, what, offenders, (table, "order_id"))
 
 
 #: Tables that keep the newest version of an id, and that id: an older version's row may be gone.
@@ -560,47 +542,46 @@ VERSIONED = {"events": "event_id", "orders": "order_id"}
 
 
 def _topic_rows(
-    positions: Positions,
     facts: _Facts,
-    codec: Codec,
-    sunk: _Sunk,
-    origins: Mapping[Partition, Sequence[Origin]],
+    log: _Log,
+    filled: tuple[str, str],
+    partitions: Sequence[Partition],
     found: _Found,
-) -> None:
-    offsets = positions.scan(sunk.extents)
+) -> dict[Partition, Array]:
+    """A topic's records against its table's rows; returns the offsets that have no row."""
+    topic, table = filled
     partition_of, offset_of = facts.columns(
-        f"SELECT _partition, _offset FROM {sunk.table} WHERE _topic = {{topic:String}}",
-        topic=sunk.topic,
+        2,
+        f"SELECT _partition, _offset FROM {table} WHERE _topic = {{topic:String}}",
+        topic=topic,
     )
     absent: dict[Partition, Array] = {}
-    for partition, extent in sunk.extents.items():
+    for partition in partitions:
+        extent = log.extents[partition]
         rows = offset_of[partition_of == partition[1]].astype(np.int64)
         rows = rows[(rows >= extent.first) & (rows < extent.end)]
-        difference = reconcile.compare(offsets[partition], rows)
-        found.add_offsets(f"row of {sunk.table} without a record", partition, difference.extra)
-        found.add_offsets(f"record twice in {sunk.table}", partition, difference.repeated)
-        refused = [came.offset for came in origins.get(partition, ()) if came.by_sink]
+        difference = reconcile.compare(log.offsets[partition], rows)
+        found.add_offsets(f"row of {table} without a record", partition, difference.extra)
+        found.add_offsets(f"record twice in {table}", partition, difference.repeated)
+        refused = [came.offset for came in log.origins.get(partition, ()) if came.by_sink]
         absent[partition] = reconcile.absent(difference.missing, np.array(refused, dtype=np.int64))
-    if sunk.table in VERSIONED:
-        absent = _not_superseded(positions, facts, codec, sunk, absent)
-    for partition, missing in absent.items():
-        found.add_offsets(f"record not in {sunk.table}", partition, missing)
+    return absent
 
 
 def _not_superseded(
     positions: Positions,
     facts: _Facts,
     codec: Codec,
-    sunk: _Sunk,
-    absent: Mapping[Partition, Array],
+    table: str,
+    absent: dict[Partition, Array],
 ) -> dict[Partition, Array]:
     """Those of the absent records of which no newer version is in the table."""
-    id_column = VERSIONED[sunk.table]
+    id_column = VERSIONED[table]
     sought = {p: offsets for p, offsets in absent.items() if offsets.size}
     if not sought:
-        return dict(absent)
+        return absent
     known, versions = facts.columns(
-        f"SELECT {fingerprint_sql(id_column)} AS id, max(version) FROM {sunk.table} GROUP BY id"
+        2, f"SELECT {fingerprint_sql(id_column)} AS id, max(version) FROM {table} GROUP BY id"
     )
     left: dict[Partition, list[int]] = {p: [] for p in absent}
     extents = {p: Extent(int(o[0]), int(o[-1]) + 1) for p, o in sought.items()}
@@ -699,6 +680,7 @@ def _rejected(
         if partition[0] not in raw:
             continue
         (rejected,) = facts.columns(
+            1,
             "SELECT source_offset FROM report_outcomes WHERE source_topic = {topic:String} "
             "AND source_partition = {partition:UInt32} AND outcome = 'rejected'",
             topic=partition[0],
@@ -721,15 +703,35 @@ def _totals(facts: _Facts) -> dict[str, int]:
     return {"outcomes": outcomes, "reports": reports, "events": events, "orders": orders}
 
 
-def _names(facts: _Facts, table: str, column: str, ids: Array) -> list[str]:
-    """The ids behind the first fingerprints, in their order."""
+def _add_ids(
+    found: _Found,
+    facts: _Facts,
+    what: str,
+    ids: Array,
+    column: tuple[str, str],
+    values: tuple[Array, Array] | None = None,
+) -> None:
+    """Add offenders given as fingerprints of a table's column, with expected and actual values."""
     if not ids.size:
-        return []
+        return
+    table, name = column
     first = ids[:KEPT].tolist()
     rows = facts.rows(
-        f"SELECT DISTINCT {fingerprint_sql(column)} AS id, {column} FROM {table} "
+        f"SELECT DISTINCT {fingerprint_sql(name)} AS id, {name} FROM {table} "
         "WHERE id IN {ids:Array(UInt64)}",
         ids=first,
     )
     names = dict(rows)
-    return [names.get(number, f"fingerprint {number}") for number in first]
+    expected, actual = values if values is not None else (ids, ids)
+    found.add(
+        ids.size,
+        (
+            Offender(
+                what,
+                id=names.get(number, f"fingerprint {number}"),
+                expected=str(expected[at]) if values else "",
+                actual=str(actual[at]) if values else "",
+            )
+            for at, number in enumerate(first)
+        ),
+    )

@@ -9,9 +9,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -35,12 +34,14 @@ LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 #: A topic's name and a partition's number.
 Partition = tuple[str, int]
-Offsets = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Seconds for one request; a restarting broker answers again within this on a busy small machine.
 REQUEST_SECONDS = 30.0
 #: Seconds without any record while some are known to be there: then the broker is not well.
 STALL_SECONDS = 60.0
+RETRY_SECONDS = 0.2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,7 @@ class Positions:
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """Every partition of those of the topics that exist."""
-        try:
-            known = self._admin.list_topics(timeout=self._timeout).topics
-        except KafkaException as error:
-            raise self._unreachable(error) from None
+        known = self._answered(lambda: self._admin.list_topics(timeout=self._timeout).topics)
         return [(t, p) for t in topics if t in known for p in sorted(known[t].partitions)]
 
     def extents(self, partitions: Sequence[Partition]) -> dict[Partition, Extent]:
@@ -112,26 +110,33 @@ class Positions:
     def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         if not partitions:
             return {}
-        futures = self._admin.list_offsets(
-            {TopicPartition(t, p): spec for t, p in partitions},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=self._timeout,
-        )
-        try:
-            return {(tp.topic, tp.partition): f.result().offset for tp, f in futures.items()}
-        except KafkaException as error:
-            raise self._unreachable(error) from None
+
+        def ask() -> dict[Partition, int]:
+            futures = self._admin.list_offsets(
+                {TopicPartition(t, p): spec for t, p in partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=self._timeout,
+            )
+            return {
+                (tp.topic, tp.partition): f.result(self._timeout).offset
+                for tp, f in futures.items()
+            }
+
+        return self._answered(ask)
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Next offset that the group will read; partitions it never committed are left out."""
         if not partitions:
             return {}
         request = ConsumerGroupTopicPartitions(group, [TopicPartition(t, p) for t, p in partitions])
-        future = self._admin.list_consumer_group_offsets([request], request_timeout=self._timeout)
-        try:
-            found = future[group].result().topic_partitions
-        except KafkaException as error:
-            raise self._unreachable(error) from None
+
+        def ask() -> list[TopicPartition]:
+            future = self._admin.list_consumer_group_offsets(
+                [request], request_timeout=self._timeout
+            )
+            return list(future[group].result(self._timeout).topic_partitions)
+
+        found = self._answered(ask)
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
     def lag(
@@ -162,13 +167,6 @@ class Positions:
     ) -> Iterator[tuple[Partition, list[Message]]]:
         """Every committed record of the ranges, in runs of one partition, in order there."""
         return self._read(self._reader, extents, lambda _: False)
-
-    def scan(self, extents: Mapping[Partition, Extent]) -> dict[Partition, Offsets]:
-        """Offset of every committed record of the ranges, ascending."""
-        found: dict[Partition, list[int]] = {p: [] for p in extents}
-        for partition, messages in self.records(extents):
-            found[partition].extend([m.offset() or 0 for m in messages])
-        return {p: np.array(offsets, dtype=np.int64) for p, offsets in found.items()}
 
     def _read(
         self,
@@ -207,9 +205,21 @@ class Positions:
         finally:
             consumer.unassign()
 
-    def _unreachable(self, error: KafkaException) -> QuanyuError:
+    def _answered(self, ask: Callable[[], T]) -> T:
+        """The answer; asked again for a while, since leaders and coordinators move at a restart."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise self._unreachable(error) from None
+                time.sleep(RETRY_SECONDS)
+
+    def _unreachable(self, error: Exception) -> QuanyuError:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
         return QuanyuError(
-            f"Kafka at {self._bootstrap} does not answer ({error.args[0].str()}); "
+            f"Kafka at {self._bootstrap} does not answer ({reason}); "
             "start it (quanyu up) or set QUANYU_KAFKA"
         )
 

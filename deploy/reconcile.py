@@ -113,7 +113,7 @@ def broken_chains(steps: Transitions, initial: Any) -> Array:
     at = np.lexsort((steps.version, steps.order))
     order, version, source, target = (column[at] for column in steps)
     first = np.append(True, order[1:] != order[:-1])
-    expected = np.append(initial, target[:-1]).astype(target.dtype)
+    expected = np.roll(target, 1)
     expected[first] = initial
     same_version = np.append(False, version[1:] == version[:-1]) & ~first
     return np.unique(order[(source != expected) | same_version])

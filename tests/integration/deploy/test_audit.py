@@ -1,0 +1,366 @@
+"""The audit against a real broker and a real engine: a whole world is clean, each flaw is named.
+
+The world is written by hand, with no worker and no sink, so that every row can be spoiled alone.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from deploy import dead_letters
+from deploy.audit import CHECKS, SINK_GROUP, STREAMS_GROUP, AuditReport, audit, topology
+from deploy.positions import Positions
+from schemas import tables, topics
+from schemas.channels import channel_names
+from schemas.codec import default_codec
+from schemas.kafka import admin_config, consumer_config, producer_config
+from schemas.settings import Settings
+from schemas.topics import dlq_topic, raw_topic, table_topics
+
+pytestmark = pytest.mark.integration
+
+AT = 1_767_225_600_000
+Row = dict[str, Any]
+
+
+@dataclass
+class World:
+    """Records in Kafka, and the rows that a faultless sink would have written for them."""
+
+    settings: Settings
+    producer: Producer
+    rows: list[tuple[str, Row]] = field(default_factory=list)
+    channel: str = ""
+
+    def record(
+        self, topic: str, value: bytes, headers: dict[str, str | bytes | None] | None = None
+    ) -> int:
+        """Produce one record to partition 0 and return its offset."""
+        offsets: list[int] = []
+        self.producer.produce(
+            topic,
+            value,
+            partition=0,
+            headers=headers,
+            on_delivery=lambda _, message: offsets.append(message.offset() or 0),
+        )
+        self.producer.flush()
+        return offsets[0]
+
+    def fact(self, table: str, columns: Row, value: bytes = b"x") -> None:
+        """A record of the table's topic, and its row."""
+        topic = next(t for t, filled in table_topics().items() if filled == table)
+        offset = self.record(topic, value)
+        self.rows.append((table, {**columns, "_topic": topic, "_partition": 0, "_offset": offset}))
+
+    def build(self) -> None:
+        """Six raw reports in two transactions; four accepted, into three events, each ordered."""
+        raw = raw_topic(self.channel)
+        codec = default_codec(self.settings)
+        self.producer.begin_transaction()
+        source = [self.record(raw, b"payload") for _ in range(3)]
+        self.producer.commit_transaction()  # its marker leaves a gap that is no loss
+        self.producer.begin_transaction()
+        source += [self.record(raw, b"payload") for _ in range(3)]
+        self.record(
+            dlq_topic(raw),
+            b"\x01no avro",
+            {
+                "__connect.errors.topic": raw.encode(),
+                "__connect.errors.partition": b"0",
+                "__connect.errors.offset": str(source[5]).encode(),
+                "__connect.errors.exception.class.name": b"bad_magic",
+            },
+        )
+        outcomes = ["accepted"] * 4 + ["duplicate", "rejected"]
+        for number, (offset, outcome) in enumerate(zip(source, outcomes, strict=True)):
+            came = {
+                "channel": self.channel,
+                "received_at": AT + number * 30_000,
+                "source_topic": raw,
+                "source_partition": 0,
+                "source_offset": offset,
+            }
+            report = f"report-{0 if outcome == 'duplicate' else number}"
+            self.fact("report_outcomes", {"report_id": report, "outcome": outcome, **came})
+            if outcome == "accepted":
+                self.fact("reports", {"report_id": report, **came})
+        for report, event, relation in (
+            (0, 0, "opened"),
+            (1, 0, "co_report"),
+            (2, 1, "opened"),
+            (3, 2, "recurrence"),
+        ):
+            self.fact(
+                "event_links",
+                {
+                    "link_id": f"link-{report}",
+                    "report_id": f"report-{report}",
+                    "event_id": f"event-{event}",
+                    "relation": relation,
+                    "channel": self.channel,
+                    "received_at": AT,
+                    "decided_at": AT,
+                },
+            )
+        for event, version, count in ((0, 1, 1), (0, 2, 2), (1, 1, 1), (2, 1, 1)):
+            columns: Row = {
+                "event_id": f"event-{event}",
+                "version": version,
+                "report_count": count,
+                "opened_at": AT,
+            }
+            texts = ("class_code", "district_code", "grid_code", "zone", "first_report_id")
+            whole: Row = {"status": "open", **columns}
+            whole |= dict.fromkeys(texts, "")
+            whole |= dict.fromkeys(("occurred_at", "updated_at", "decided_at"), AT)
+            self.fact("events", columns, codec.encode("Event", whole))
+        for number, last in enumerate(("DISPATCHED", "DISPATCHED", "NEEDS_REVIEW")):
+            order = {"order_id": f"order-{number}", "event_id": f"event-{number}"}
+            self.fact("orders", {**order, "version": 2, "state": last, "opened_at": AT})
+            for version, (source_state, target) in enumerate(
+                (("UNKNOWN", "RECEIVED"), ("RECEIVED", last)), start=1
+            ):
+                self.fact(
+                    "order_transitions",
+                    {
+                        **order,
+                        "version": version,
+                        "from_state": source_state,
+                        "to_state": target,
+                        "reason": "no unit is responsible" if target == "NEEDS_REVIEW" else "",
+                        "at": AT,
+                    },
+                )
+        self.producer.commit_transaction()
+        self.processed()
+
+    def processed(self, behind: int = 0) -> None:
+        """Both groups have processed everything but the last ``behind`` offsets."""
+        with Positions(self.settings) as positions:
+            flows = topology(self.settings, positions)
+            ends = positions.ends(flows.partitions)
+        for group in (STREAMS_GROUP, SINK_GROUP):
+            consumer = Consumer(consumer_config(self.settings, group))
+            consumer.commit(
+                offsets=[
+                    TopicPartition(t, p, max(0, ends[t, p] - behind)) for t, p in flows.reads[group]
+                ],
+                asynchronous=False,
+            )
+            consumer.close()
+
+
+def purge(settings: Settings) -> None:
+    """Empty every topic: the broker is shared with the tests before and after."""
+    with Positions(settings) as positions:
+        flows = topology(settings, positions)
+        ends = positions.ends([*flows.partitions, *flows.dead_letters])
+    admin = AdminClient(admin_config(settings))  # its answers end with it: keep it
+    deleted = admin.delete_records(
+        [TopicPartition(topic, number, end) for (topic, number), end in ends.items()]
+    )
+    for future in deleted.values():
+        future.result(30)
+
+
+@pytest.fixture(scope="module")
+def world(settings: Settings) -> Iterator[World]:
+    """The records, written once; every test writes the rows into a database of its own."""
+    topics.apply(settings)
+    purge(settings)
+    producer = Producer({**producer_config(settings), "transactional.id": "audit-test"})
+    producer.init_transactions()
+    made = World(settings, producer, channel=channel_names()[0])
+    made.build()
+    yield made
+    purge(settings)
+
+
+@dataclass
+class Database:
+    """A database of its own with the world's rows."""
+
+    settings: Settings
+    client: Client
+    world: World
+
+    def fill(self, rows: list[tuple[str, Row]] | None = None) -> None:
+        for table, row in self.world.rows if rows is None else rows:
+            self.client.insert(
+                table,
+                [[self._cell(column, value) for column, value in row.items()]],
+                column_names=list(row),
+                settings={"insert_deduplication_token": uuid.uuid4().hex},  # repeated rows double
+            )
+
+    @staticmethod
+    def _cell(column: str, value: Any) -> Any:
+        instant = column == "at" or column.endswith("_at")
+        return datetime.fromtimestamp(value / 1000, UTC) if instant else value
+
+    def without(self, table: str, **where: Any) -> list[tuple[str, Row]]:
+        """The world's rows but those of the table that have these values."""
+        kept = [
+            (name, row)
+            for name, row in self.world.rows
+            if name != table or any(row.get(column) != value for column, value in where.items())
+        ]
+        assert len(kept) < len(self.world.rows), "the test spoils nothing"
+        return kept
+
+    def audit(self) -> AuditReport:
+        return audit(self.settings, timeout=20)
+
+
+@pytest.fixture
+def database(world: World, request: pytest.FixtureRequest) -> Iterator[Database]:
+    name = f"audit_{abs(hash(request.node.name))}"
+    settings = world.settings.model_copy(update={"clickhouse_database": name})
+    tables.apply(settings)
+    with tables.connect(settings) as client:
+        client.database = name
+        yield Database(settings, client, world)
+        client.command(f"DROP DATABASE {name}")
+
+
+def broken(report: AuditReport) -> dict[str, int]:
+    """Checks that do not hold, with the number of offenders."""
+    assert report.quiet, report.note
+    return {check.name: check.offenders for check in report.checks if not check.ok}
+
+
+def test_whole_world_is_clean_and_counted(database: Database) -> None:
+    database.fill()
+    report = database.audit()
+    assert broken(report) == {}
+    assert report.clean
+    assert report.totals == {"outcomes": 6, "reports": 4, "events": 3, "orders": 3}
+    counted = {c.channel: c for c in report.channels}[database.world.channel]
+    assert counted.received == 6
+    assert counted.outcomes == {"accepted": 4, "duplicate": 1, "rejected": 1}
+    assert [check.name for check in report.checks] == list(CHECKS)
+    assert report.as_dict()["clean"] is True
+
+
+def test_lost_outcome_is_named_with_its_raw_record(database: Database) -> None:
+    database.fill(database.without("report_outcomes", outcome="duplicate"))
+    report = database.audit()
+    found = {check.name: check for check in report.checks}
+    # The outcome's own record has no row either; its counter was never fed, hence agrees.
+    assert broken(report) == {"raw_outcomes": 1, "topic_rows": 1}
+    (offender,) = found["raw_outcomes"].first
+    assert offender.topic == raw_topic(database.world.channel)
+    lost = next(r for t, r in database.world.rows if r.get("outcome") == "duplicate")
+    assert offender.offset == lost["source_offset"]
+
+
+def test_block_inserted_twice_is_found_in_rows_outcomes_and_reports(database: Database) -> None:
+    database.fill()
+    database.fill([row for row in database.world.rows if row[1].get("report_id") == "report-2"])
+    assert broken(database.audit()) == {
+        "raw_outcomes": 1,
+        "accepted_once": 1,
+        "accepted_rows": 1,
+        "report_event": 1,
+        "topic_rows": 3,
+    }
+
+
+def test_counter_that_counted_a_block_twice_is_found(database: Database) -> None:
+    database.fill()
+    database.client.command(
+        "INSERT INTO outcome_counts SELECT * FROM outcome_counts WHERE outcome = 'duplicate'"
+    )
+    report = database.audit()
+    assert broken(report) == {"counters": 1}
+    (offender,) = next(check.first for check in report.checks if check.name == "counters")
+    assert (offender.expected, offender.actual) == ("1", "2")
+    assert "duplicate" in offender.id
+
+
+def test_counter_that_missed_a_block_is_found(database: Database) -> None:
+    database.fill()
+    database.client.command("TRUNCATE TABLE link_counts")
+    assert set(broken(database.audit())) == {"counters"}
+
+
+def test_versions_replaced_by_a_merge_are_no_loss(database: Database) -> None:
+    database.fill()
+    database.client.command("OPTIMIZE TABLE events FINAL")
+    assert database.client.command("SELECT count() FROM events") == 3
+    assert broken(database.audit()) == {}
+
+
+def test_lost_newest_version_is_found_though_an_older_one_is_there(database: Database) -> None:
+    database.fill(database.without("events", event_id="event-0", version=2))
+    assert broken(database.audit()) == {"topic_rows": 1, "event_count": 1}
+
+
+def test_event_without_order_and_order_without_event_are_found(database: Database) -> None:
+    database.fill(database.without("orders", event_id="event-1"))
+    assert broken(database.audit()) == {"event_order": 1, "order_transitions": 1, "topic_rows": 1}
+
+
+def test_event_lost_under_its_links_and_order_is_found(database: Database) -> None:
+    database.fill(database.without("events", event_id="event-2"))
+    assert broken(database.audit()) == {"link_event": 1, "order_event": 1, "topic_rows": 1}
+
+
+def test_lost_transition_breaks_the_chain(database: Database) -> None:
+    database.fill(database.without("order_transitions", order_id="order-0", version=1))
+    assert broken(database.audit()) == {"order_transitions": 1, "topic_rows": 1}
+
+
+def test_order_for_a_person_without_a_reason_is_found(database: Database) -> None:
+    database.fill()
+    database.client.command(
+        "ALTER TABLE order_transitions UPDATE reason = '' WHERE order_id = 'order-2' "
+        "SETTINGS mutations_sync = 1"
+    )
+    assert broken(database.audit()) == {"event_order": 1}
+
+
+def test_accepted_report_that_reached_no_event_is_found(database: Database) -> None:
+    database.fill(database.without("event_links", report_id="report-1"))
+    assert broken(database.audit()) == {"report_event": 1, "event_count": 1, "topic_rows": 1}
+
+
+def test_dead_letter_whose_record_was_accepted_is_found(database: Database) -> None:
+    rows = [
+        (table, {**row, "outcome": "review"} if row.get("outcome") == "rejected" else row)
+        for table, row in database.world.rows
+    ]
+    database.fill(rows)
+    assert broken(database.audit()) == {"dead_letters": 1}
+
+
+def test_unread_records_are_lag_and_the_report_says_that_it_could_not_wait(
+    database: Database,
+) -> None:
+    database.fill()
+    database.world.processed(behind=2)  # one record and the marker of its transaction
+    try:
+        report = audit(database.settings, timeout=1)
+    finally:
+        database.world.processed()
+    lag = next(check for check in report.checks if check.name == "lag")
+    assert lag.offenders > 0
+    assert not report.caught_up
+    assert "not caught up" in report.note
+    assert not report.clean
+
+
+def test_dead_letters_are_counted_by_reason_and_shown_with_their_bytes(world: World) -> None:
+    raw = raw_topic(world.channel)
+    assert dead_letters.count(world.settings) == {dlq_topic(raw): {"bad_magic": 1}}
+    (letter,) = dead_letters.show(world.settings, raw, limit=5)
+    assert letter.preview == "\\x01no avro"
+    assert letter.headers["__connect.errors.partition"] == "0"
