@@ -1,0 +1,65 @@
+"""``python -m streams.worker``: the Faust worker with the agents intake, merge and dispatch.
+
+``--agents`` runs only some of them, so that a deployment scales each by itself.
+"""
+
+import argparse
+import logging
+
+import structlog
+from prometheus_client import start_http_server
+
+from schemas import metrics
+from schemas.channels import channel_names
+from schemas.city import load_city
+from schemas.codec import default_codec
+from schemas.errors import QuanyuError
+from schemas.secrets import load_hash_key
+from schemas.settings import load_settings
+from schemas.topics import raw_topic
+from streams.agent import batch_agent
+from streams.app import create_app, run_worker
+from streams.dispatch.decide import DispatchStep
+from streams.intake.decide import IntakeStep
+from streams.merge.decide import MergeStep
+
+AGENTS = ("intake", "merge", "dispatch")
+
+
+def main() -> None:
+    """Start the worker; exit 2 with one sentence when it cannot run, 70 when a batch failed."""
+    parser = argparse.ArgumentParser(prog="streams.worker", description=__doc__)
+    parser.add_argument("--agents", default=",".join(AGENTS), help="comma-separated: intake,merge,dispatch")
+    agents = parser.parse_args().agents.split(",")
+    unknown = set(agents) - set(AGENTS)
+    if unknown:
+        parser.error(f"no agent {sorted(unknown)}; known: {', '.join(AGENTS)}")
+    try:
+        settings = load_settings()
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        )
+        city, codec = load_city(settings.city), default_codec(settings)
+        app = create_app(settings)
+        if "intake" in agents:
+            intake = IntakeStep(city, codec, load_hash_key(settings))
+            batch_agent(app, settings, intake, [raw_topic(name) for name in channel_names()])
+        if "merge" in agents:
+            batch_agent(app, settings, MergeStep(city, codec), ["reports"])
+        if "dispatch" in agents:
+            batch_agent(app, settings, DispatchStep(city, codec), ["events"])
+        metrics.BUILD_INFO.labels("0.1.0", city.name).set(1)
+        start_http_server(settings.metrics_port("worker"), settings.bind, metrics.COLLECTORS)
+    except QuanyuError as error:
+        raise SystemExit(f"streams.worker: {error}") from None
+    run_worker(app)
+
+
+if __name__ == "__main__":
+    main()
