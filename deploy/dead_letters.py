@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from confluent_kafka import Message
 
 from deploy.positions import Positions
+from schemas.dead_letter import PREFIX
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
 from schemas.topics import dlq_topic, load_topics
 
-PREFIX = "__connect.errors."
+#: `connector.name` of what the sink put aside.
 SINK = "quanyu-sink"
 #: Bytes of a value that `quanyu dlq show` prints.
 PREVIEW_BYTES = 256

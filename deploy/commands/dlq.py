@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy import dead_letters
+from schemas.dead_letter import PREFIX
 from schemas.settings import load_settings
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
@@ -58,7 +59,7 @@ def register(app: typer.Typer) -> None:
                 style="bold",
             )
             for name, value in letter.headers.items():
-                console.print(f"  {name.removeprefix(dead_letters.PREFIX)}: {value}", markup=False)
+                console.print(f"  {name.removeprefix(PREFIX)}: {value}", markup=False)
             console.print(f"  {letter.preview}", markup=False, style="dim")
         if not letters:
             console.print("no dead letters")

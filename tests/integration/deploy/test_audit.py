@@ -92,7 +92,7 @@ class World:
             self.fact("report_outcomes", {"report_id": report, "outcome": outcome, **came})
             if outcome == "accepted":
                 self.fact("reports", {"report_id": report, **came})
-        for report, event, relation in (
+        for linked, event, relation in (
             (0, 0, "opened"),
             (1, 0, "co_report"),
             (2, 1, "opened"),
@@ -101,8 +101,8 @@ class World:
             self.fact(
                 "event_links",
                 {
-                    "link_id": f"link-{report}",
-                    "report_id": f"report-{report}",
+                    "link_id": f"link-{linked}",
+                    "report_id": f"report-{linked}",
                     "event_id": f"event-{event}",
                     "relation": relation,
                     "channel": self.channel,
