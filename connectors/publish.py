@@ -1,0 +1,132 @@
+"""Raw reports into Kafka: what is reported as published is on every in-sync replica."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas import metrics
+from schemas.codec import Codec, default_codec
+from schemas.kafka import producer_config
+from schemas.settings import Settings
+from schemas.topics import raw_topic
+
+#: How long the broker may take to confirm a batch before its sender is told to come again.
+CONFIRM_TIMEOUT_S = 10.0
+#: Records handed over and not yet confirmed, over all batches; above it the broker is behind.
+IN_FLIGHT_LIMIT = 50_000
+
+
+class BrokerBehind(Exception):
+    """The broker did not confirm in time, or too much waits for it; send the same reports again later.
+
+    Some of the batch may be published all the same: the repetition is recognised as duplicate.
+    """
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unpublishable(Exception):
+    """A record that the broker will never take, such as one above its size limit."""
+
+
+class _Batch:
+    """Counts a batch's confirmations; called on the delivery thread."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.error: KafkaError | None = None
+        self.done = threading.Event()
+        self.offsets: dict[int, int] = {}
+
+    def delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.error = error
+        else:
+            partition, offset = message.partition(), message.offset()
+            if partition is not None and offset is not None:
+                self.offsets[partition] = max(offset, self.offsets.get(partition, -1))
+        self.left -= 1
+        if self.left == 0:
+            self.done.set()
+
+
+class Publisher:
+    """Publishes batches of raw reports from any number of threads through one producer."""
+
+    def __init__(self, settings: Settings, codec: Codec | None = None) -> None:
+        self._encode = (codec or default_codec(settings)).encoder("RawReport")
+        self._encode_lock = threading.Lock()
+        self._producer = Producer(
+            {
+                **producer_config(settings),
+                # A record that is not confirmed by then is given up, and its sender was told long before.
+                "delivery.timeout.ms": int(CONFIRM_TIMEOUT_S * 1000),
+                "queue.buffering.max.messages": 2 * IN_FLIGHT_LIMIT,
+                "queue.buffering.max.kbytes": 512 * 1024,
+                "log_level": 2,
+            }
+        )
+        self._stop = threading.Event()
+        self._poller = threading.Thread(target=self._poll, daemon=True, name="publisher")
+        self._poller.start()
+
+    def publish(self, raws: Sequence[dict[str, Any]], transport: str) -> dict[int, int]:
+        """Publish and wait for the broker's confirmation of all; partition → highest offset.
+
+        Raises :class:`BrokerBehind` when that did not come in time, :class:`Unpublishable` for a record
+        that never will be.
+        """
+        if not raws:
+            return {}
+        if len(self._producer) > IN_FLIGHT_LIMIT:
+            raise BrokerBehind(f"{len(self._producer)} reports wait for the broker")
+        batch, started = _Batch(len(raws)), time.monotonic()
+        with self._encode_lock:
+            values = [self._encode(raw) for raw in raws]
+        for raw, value in zip(raws, values, strict=True):
+            # Without a native id any stable key will do: the payload's own bytes.
+            key = (raw["native_id"] or "").encode("utf-8", "surrogateescape") or raw["payload"][:64]
+            while True:
+                try:
+                    self._producer.produce(
+                        raw_topic(raw["channel"]), value=value, key=key, on_delivery=batch.delivered
+                    )
+                    break
+                except BufferError:
+                    if time.monotonic() - started > CONFIRM_TIMEOUT_S:
+                        raise BrokerBehind("the buffer to the broker is full") from None
+                    time.sleep(0.01)
+                except KafkaException as error:
+                    raise self._meaning(error.args[0]) from None
+        # The producer gives up a record after its delivery timeout; a little later we must know of each.
+        if not batch.done.wait(CONFIRM_TIMEOUT_S + 2.0):
+            raise BrokerBehind(f"the broker confirmed {len(raws) - batch.left} of {len(raws)} in time")
+        if batch.error is not None:
+            raise self._meaning(batch.error)
+        channel = raws[0]["channel"]
+        metrics.CHANNEL_REPORTS.labels(channel, transport).inc(len(raws))
+        metrics.PUBLISH_SECONDS.labels(channel).observe(time.monotonic() - started)
+        return batch.offsets
+
+    @staticmethod
+    def _meaning(error: KafkaError) -> Exception:
+        if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG):
+            return Unpublishable(error.str())
+        if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return BrokerBehind(f"{error.str()}; run: quanyu topics apply")
+        return BrokerBehind(error.str())
+
+    def _poll(self) -> None:
+        while not self._stop.is_set():
+            self._producer.poll(0.1)
+
+    def close(self) -> None:
+        """Wait for what is under way, then stop."""
+        self._producer.flush(CONFIRM_TIMEOUT_S)
+        self._stop.set()
+        self._poller.join(2.0)

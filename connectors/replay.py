@@ -1,0 +1,152 @@
+"""A file through its channel: every entry is published, the position follows only what is confirmed."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from connectors.files import Entry, read_entries
+from connectors.mapping import RawReport, to_raw_report, undecodable
+from connectors.publish import BrokerBehind, Publisher, Unpublishable
+from schemas.channels import ChannelSpec, load_channel
+from schemas.errors import QuanyuError
+from schemas.settings import Settings
+
+#: Entries published before the position is kept; a killed replay repeats at most these.
+CHUNK = 2_000
+#: A broker that was restarted is back by then.
+PATIENCE_S = 120.0
+
+
+@dataclass(slots=True)
+class ReplayResult:
+    """What a replay did. ``resumed_at`` is the entry after which an interrupted one went on."""
+
+    file: str
+    channel: str
+    rows: int = 0
+    published: int = 0
+    defects: int = 0
+    resumed_at: int = 0
+    seconds: float = 0.0
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+class Position:
+    """How far a file was replayed; removed at its end, so that the next replay sends all anew."""
+
+    def __init__(self, home: Path, file: Path, channel: str) -> None:
+        stat = file.stat()
+        identity = f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{channel}"
+        name = hashlib.sha256(identity.encode()).hexdigest()[:24]
+        self._path = home / "replay" / f"{name}.json"
+
+    def read(self) -> int:
+        """Entries already confirmed; 0 for a new replay."""
+        try:
+            return int(json.loads(self._path.read_text(encoding="utf-8"))["confirmed"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return 0
+
+    def write(self, confirmed: int) -> None:
+        """Keep the position: whole or not at all."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".new")
+        draft.write_text(json.dumps({"confirmed": confirmed}), encoding="utf-8")
+        draft.replace(self._path)
+
+    def clear(self) -> None:
+        """The file is replayed."""
+        self._path.unlink(missing_ok=True)
+
+
+def replay(
+    settings: Settings,
+    file: Path,
+    channel: str,
+    *,
+    per_second: float | None = None,
+    limit: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ReplayResult:
+    """Publish every entry of ``file`` to the channel's raw topic, in order.
+
+    ``per_second`` None is as fast as the broker confirms. Raises :class:`QuanyuError` when the file or
+    the channel cannot be read, or the broker stays away for two minutes; started again, it goes on
+    where it was.
+    """
+    spec = load_channel(channel)
+    entries = read_entries(file)
+    position = Position(settings.home, file, channel)
+    result = ReplayResult(str(file), channel, resumed_at=position.read())
+    publisher = Publisher(settings)
+    started = time.monotonic()
+    size = CHUNK if per_second is None else max(1, min(CHUNK, round(per_second / 10)))
+    chunk: list[RawReport] = []
+    try:
+        for entry in entries:
+            if limit is not None and entry.number > limit:
+                break
+            result.rows = entry.number
+            if entry.number <= result.resumed_at:
+                continue
+            raw = _raw(spec, entry, file)
+            result.defects += bool(raw["defects"])
+            chunk.append(raw)
+            if len(chunk) >= size:
+                _publish(publisher, chunk, result, position, progress)
+                chunk = []
+                if per_second is not None:
+                    time.sleep(max(0.0, started + result.published / per_second - time.monotonic()))
+        _publish(publisher, chunk, result, position, progress)
+    finally:
+        publisher.close()
+    position.clear()
+    result.seconds = round(time.monotonic() - started, 3)
+    return result
+
+
+def _raw(spec: ChannelSpec, entry: Entry, file: Path) -> RawReport:
+    received_at = int(time.time() * 1000)
+    connector = f"replay:{file.name}:{entry.number}"
+    if entry.fields is None:
+        return undecodable(spec, entry.data, entry.defect, received_at=received_at, connector=connector)
+    return to_raw_report(spec, entry.fields, received_at=received_at, connector=connector)
+
+
+def _publish(
+    publisher: Publisher,
+    chunk: list[RawReport],
+    result: ReplayResult,
+    position: Position,
+    progress: Callable[[int], None],
+) -> None:
+    """Publish a chunk, patiently; the position follows."""
+    if not chunk:
+        return
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            offsets = publisher.publish(chunk, "replay")
+            break
+        except Unpublishable as error:
+            raise QuanyuError(f"{result.file}: the broker refuses a record: {error}") from None
+        except BrokerBehind as error:
+            if time.monotonic() > end:
+                raise QuanyuError(
+                    f"Kafka does not confirm ({error}); see quanyu status, then run the same replay "
+                    "again: it goes on where it was"
+                ) from None
+            time.sleep(min(1.0, error.retry_after_s))
+    for partition, offset in offsets.items():
+        result.offsets[partition] = max(offset, result.offsets.get(partition, -1))
+    result.published += len(chunk)
+    position.write(result.resumed_at + result.published)
+    progress(len(chunk))
