@@ -1,15 +1,15 @@
 """The sink's shell: Kafka and ClickHouse in, events to the partitions' machines, actions out.
 
-Three kinds of threads. The main thread polls, holds every machine and decides; one thread
-commits, one commit at a time; a few threads decode and insert, so that partitions overlap. Only
-the main thread touches a machine; the others answer through a queue.
+The main thread polls, commits, holds every machine and decides; a few threads decode and insert,
+so that partitions overlap, and answer through a queue.
 
 Why a commit is proof of ownership: the group's coordinator refuses one whose member or generation
-has passed. That proof must not be spoilt from this side, hence three rules. A partition that is
-revoked or lost has no commit in flight any more when the rebalance goes on (or the process ends),
-since a late one would travel under the next generation. A process that finds itself frozen for
-longer than its session ends at once. An insert that waited longer than that since its commit is
-not sent but committed anew.
+has passed. That proof must not be spoilt from this side, hence four rules. Commits go one by one,
+so that none overtakes another. When a partition is revoked, the commit in flight is settled before
+the rebalance goes on, since a late one would travel under the next generation; when the group is
+lost with a commit in flight, the process ends. A process that finds itself frozen for nearly as
+long as its session ends at once. An insert that waited that long since its commit is not sent but
+committed anew.
 """
 
 import itertools
@@ -169,11 +169,12 @@ class Sink:
         self._turns = itertools.count()
         self._answers: queue.SimpleQueue[tuple[Key, int, Event]] = queue.SimpleQueue()
         self._inserts = ThreadPoolExecutor(INSERT_THREADS, thread_name_prefix="insert")
-        self._commits = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._to_commit: dict[Key, tuple[int, Commit]] = {}
-        self._commit_in_flight = threading.Event()
+        self._committing: dict[Key, tuple[int, Commit]] = {}
+        self._commit_sent_at = 0.0
+        self._settled_commits = 0
         self._in_flight = 0
-        self._committed_at: dict[Key, float] = {}
+        self._proven_at: dict[Key, float] = {}
         self._alive_at = _clock()
         self._stopping = threading.Event()
         self._failure: str | None = None
@@ -186,6 +187,7 @@ class Sink:
             "max.poll.interval.ms": 300_000,
             "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 32 * 1024,
+            "on_commit": self._on_commit,
             **({"group.instance.id": instance} if instance else {}),
         }
         self._consumer = Consumer(config, logger=logging.getLogger("kafka"))
@@ -216,7 +218,6 @@ class Sink:
         self._close_partitions(list(self._owned), DRAIN_S)
         # No waiting: an insert that hangs would outlive the drain, and it is recorded as pending.
         self._inserts.shutdown(wait=False, cancel_futures=True)
-        self._commits.shutdown(wait=False, cancel_futures=True)
         self._consumer.close()
         if self._failure is not None:
             log.error("sink_stopped", reason=self._failure)
@@ -309,7 +310,7 @@ class Sink:
                 self._to_commit[key] = (owned.turn, action)
             case Insert() | DeadLetter():
                 self._in_flight += 1
-                proven_at = self._committed_at[key]
+                proven_at = self._proven_at[key]
                 self._inserts.submit(self._work, key, owned.turn, owned.route, action, proven_at)
             case Pause():
                 self._consumer.pause([TopicPartition(*key)])
@@ -322,40 +323,56 @@ class Sink:
 
     def _send_commits(self) -> None:
         """All that waits as one request; the next only after its answer, so that none overtakes."""
-        if not self._to_commit or self._commit_in_flight.is_set():
+        if not self._to_commit or self._committing:
             return
-        batch, self._to_commit = self._to_commit, {}
-        self._in_flight += len(batch)
-        self._commit_in_flight.set()
-        self._commits.submit(self._commit, batch)
-
-    def _commit(self, batch: dict[Key, tuple[int, Commit]]) -> None:
-        offsets = [
-            TopicPartition(topic, partition, commit.offset, commit.metadata)
-            for (topic, partition), (_, commit) in batch.items()
-        ]
-        errors: dict[Key, KafkaError | None] = {}
-        begun = _clock()
+        self._committing, self._to_commit = self._to_commit, {}
+        self._in_flight += len(self._committing)
+        self._commit_sent_at = self._still_alive()
         try:
-            if begun - self._alive_at > FREEZE_LIMIT_S:
-                self._die("frozen before a commit, longer than the session allows")
-            for done in self._consumer.commit(offsets=offsets, asynchronous=False) or []:
-                errors[done.topic, done.partition] = done.error
+            self._consumer.commit(offsets=_offsets(self._committing), asynchronous=True)
         except KafkaException as exception:
-            error = exception.args[0]
-            errors = dict.fromkeys(batch, error)
+            self._commit_answered(exception.args[0], [])
+
+    def _on_commit(self, error: KafkaError | None, done: list[TopicPartition]) -> None:
+        if self._settled_commits:
+            self._settled_commits -= 1  # it was repeated and answered by _settle_commit
+        else:
+            self._commit_answered(error, done)
+
+    def _commit_answered(self, error: KafkaError | None, done: list[TopicPartition]) -> None:
+        batch, self._committing = self._committing, {}
+        errors = {(place.topic, place.partition): place.error for place in done}
+        if error is not None:
             log.warning("commit_failed", error=error.str(), fenced=error.code() in _FENCED)
-        except RuntimeError:  # the consumer was closed: the process is ending
-            errors = dict.fromkeys(batch, KafkaError(KafkaError._STATE))
         for key, (turn, commit) in batch.items():
-            failed = errors.get(key, KafkaError(KafkaError._NO_OFFSET))
+            failed = error or errors.get(key)
             if failed is None:
-                self._committed_at[key] = begun
-                self._failpoint("pending_committed" if commit.metadata else "done_committed")
+                self._proven_at[key] = self._commit_sent_at
                 self._answers.put((key, turn, Committed()))
+                self._failpoint("pending_committed" if commit.metadata else "done_committed")
             else:
                 self._answers.put((key, turn, CommitFailed(failed.code() in _FENCED)))
-        self._commit_in_flight.clear()
+
+    def _settle_commit(self) -> None:
+        """Know the fate of the commit in flight: the same again, and wait.
+
+        Requests to the coordinator keep their order, so when this one is answered the first is
+        past: it cannot travel later, under the next generation, and be accepted.
+        """
+        if not self._committing:
+            return
+        self._settled_commits += 1
+        self._commit_and_wait()
+
+    def _commit_and_wait(self) -> None:
+        self._commit_sent_at = self._still_alive()
+        error, done = None, []
+        try:
+            done = self._consumer.commit(offsets=_offsets(self._committing), asynchronous=False)
+        except KafkaException as exception:
+            error = exception.args[0]
+        self._still_alive()
+        self._commit_answered(error, done or [])
 
     # Inserts ------------------------------------------------------------------------------------
 
@@ -487,25 +504,31 @@ class Sink:
 
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
         log.warning("lost", partitions=[f"{entry.topic}/{entry.partition}" for entry in lost])
+        if self._committing:
+            self._die("the group was lost with a commit on its way")
         for entry in lost:
             self._forget((entry.topic, entry.partition))
-        self._await_commit()
         consumer.incremental_unassign(lost)
 
     def _close_partitions(self, keys: list[Key], seconds: float) -> None:
         """Finish what these partitions have in flight, then forget them; bounded."""
         end = _clock() + seconds
         closing = {key: self._owned[key] for key in keys if key in self._owned}
+        self._settle_commit()
         for key, owned in closing.items():
             self._feed(key, owned, machine.Closing(), _clock())
-        while _clock() < end and not all(owned.machine.settled for owned in closing.values()):
-            now = self._still_alive()
-            self._answered(now)
-            self._send_commits()
+        while True:
+            self._answered(self._still_alive())
+            if self._to_commit:
+                self._committing, self._to_commit = self._to_commit, {}
+                self._in_flight += len(self._committing)
+                self._commit_and_wait()
+                continue
+            if _clock() > end or all(owned.machine.settled for owned in closing.values()):
+                break
             time.sleep(0.002)
         for key in closing:
             self._forget(key)
-        self._await_commit()
 
     def _forget(self, key: Key) -> None:
         self._owned.pop(key, None)
@@ -515,14 +538,6 @@ class Sink:
                 gauge.remove(*_labels(key))
             except KeyError:
                 continue
-
-    def _await_commit(self) -> None:
-        """A commit that came later would travel under the next generation and be accepted."""
-        end = _clock() + DRAIN_S
-        while self._commit_in_flight.is_set():
-            if _clock() > end:
-                self._die("a commit is in flight while its partition is taken away")
-            time.sleep(0.002)
 
     # Waiting for servers ------------------------------------------------------------------------
 
@@ -552,6 +567,13 @@ class _StoppedError(Exception):
 def _clock() -> float:
     """Seconds that also pass while the process is frozen or the machine asleep."""
     return time.clock_gettime(_CLOCK)
+
+
+def _offsets(batch: dict[Key, tuple[int, Commit]]) -> list[TopicPartition]:
+    return [
+        TopicPartition(topic, partition, commit.offset, commit.metadata)
+        for (topic, partition), (_, commit) in batch.items()
+    ]
 
 
 def _labels(key: Key) -> tuple[str, str]:
