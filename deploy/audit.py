@@ -40,6 +40,8 @@ PASSES = 3
 KEPT = 1000
 SHOWN = 20
 POLL_SECONDS = 0.2
+#: States of an order that is in force no more, so that another may stand in its place.
+OVER = ("INVALID", "RETURNED", "WITHDRAWN")
 
 CHECKS = {
     "lag": "Both consumer groups have processed every record that was there when the audit began.",
@@ -49,7 +51,7 @@ CHECKS = {
     "report_event": "Every accepted report is in exactly one event, by one link.",
     "link_event": "Every link's event exists, and every event has a link.",
     "event_count": "An event's report count is the number of reports linked to it.",
-    "event_order": "Every event has an order, or one that says why it needs a person.",
+    "event_order": "Every event has one order in force, or one that says why it needs a person.",
     "order_event": "Every order's event exists.",
     "order_transitions": "An order's steps lead each to the next and end in its state and version.",
     "topic_rows": "Every record of a topic with a table is one row of it, and every row a record.",
@@ -493,6 +495,15 @@ def _events(facts: _Facts, links: reconcile.Links, found: dict[str, _Found]) -> 
         wrong.ids,
         ("events", "event_id"),
         (wrong.expected, wrong.actual),
+    )
+    several = facts.rows(
+        "SELECT event_id, toString(count()) FROM ("
+        "SELECT event_id, order_id, argMax(state, version) AS last FROM orders "
+        "GROUP BY event_id, order_id) "
+        f"WHERE last NOT IN {OVER} GROUP BY event_id HAVING count() > 1 ORDER BY event_id"
+    )
+    found["event_order"].add(
+        len(several), (Offender("orders in force", "", None, None, i, "1", n) for i, n in several)
     )
     silent = facts.rows(
         "SELECT event_id FROM orders GROUP BY event_id, order_id "

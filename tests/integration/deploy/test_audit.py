@@ -309,6 +309,16 @@ def test_event_without_order_and_order_without_event_are_found(database: Databas
     assert broken(database.audit()) == {"event_order": 1, "order_transitions": 1, "topic_rows": 1}
 
 
+def test_event_dispatched_twice_is_found(database: Database) -> None:
+    database.fill()
+    columns = "order_id, version, event_id, state, opened_at"
+    database.client.command(
+        f"INSERT INTO orders ({columns}) SELECT 'order-9', version, event_id, state, opened_at "
+        "FROM orders WHERE order_id = 'order-1'"
+    )
+    assert broken(database.audit()) == {"event_order": 1, "order_transitions": 1}
+
+
 def test_event_lost_under_its_links_and_order_is_found(database: Database) -> None:
     database.fill(database.without("events", event_id="event-2"))
     assert broken(database.audit()) == {"link_event": 1, "order_event": 1, "topic_rows": 1}
