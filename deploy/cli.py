@@ -1,0 +1,49 @@
+"""``quanyu``: the command line. Each area's commands live in ``deploy/commands/<area>.py``."""
+
+import importlib
+import os
+import sys
+
+import typer
+
+from schemas.errors import QuanyuError
+
+AREAS = (
+    "stack", "schemas", "topics", "tables", "replay", "simulate", "audit", "dlq", "bench", "faults", "demo",
+)  # fmt: skip
+
+#: It ran and the answer is bad / it could not run.
+EXIT_BAD, EXIT_UNABLE = 1, 2
+
+
+def create_app() -> typer.Typer:
+    """The command line with every area's commands."""
+    app = typer.Typer(
+        name="quanyu",
+        help="全域: every report of a city into one picture and one dispatch.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for area in AREAS:
+        importlib.import_module(f"deploy.commands.{area}").register(app)
+    return app
+
+
+def main() -> None:
+    """Run; a user's mistake ends in one sentence and exit 2, never in a traceback."""
+    try:
+        create_app()()
+    except QuanyuError as error:
+        print(f"quanyu: {error}", file=sys.stderr)
+        sys.exit(EXIT_UNABLE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BAD)
+
+
+if __name__ == "__main__":
+    main()

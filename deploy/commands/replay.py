@@ -1,0 +1,58 @@
+"""`quanyu replay`: a file through its channel."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from schemas.errors import QuanyuError
+from schemas.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add `replay`."""
+
+    @app.command("replay")
+    def replay_(
+        file: Annotated[Path, typer.Argument(help="CSV, JSON lines or XLSX.")],
+        channel: Annotated[str, typer.Option(help="Channel whose spec reads the file.")],
+        speed: Annotated[
+            str, typer.Option(help="max, or reports per second.")
+        ] = "max",
+        limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many entries.")] = None,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="One JSON object as the last line of stdout.")
+        ] = False,
+    ) -> None:
+        """Publish every entry of a file to its channel; killed, it goes on where it was.
+
+        Example: quanyu replay calls.csv --channel hotline12345 --speed 200
+        """
+        from connectors.replay import replay
+
+        if speed == "max":
+            per_second = None
+        else:
+            try:
+                per_second = float(speed)
+                if not 0 < per_second < 1e9:
+                    raise ValueError
+            except ValueError:
+                raise QuanyuError(f"--speed {speed}: give max or reports per second, e.g. 200") from None
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("published", total=None)
+            result = replay(
+                load_settings(), file, channel, per_second=per_second, limit=limit,
+                progress=lambda n: bar.advance(task, n),
+            )  # fmt: skip
+        if as_json:
+            typer.echo(json.dumps(result.as_dict(), ensure_ascii=False))
+        else:
+            resumed = f", resumed after {result.resumed_at}" if result.resumed_at else ""
+            typer.echo(
+                f"{result.published} of {result.rows} entries published to {channel} in {result.seconds} s, "
+                f"{result.defects} with defects{resumed}"
+            )

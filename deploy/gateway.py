@@ -1,0 +1,98 @@
+"""``python -m deploy.gateway``: one HTTP port for people and channels.
+
+The screen and its named queries, the channels' push interface, health and metrics. A browser names
+queries and never sends SQL.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from connectors import http_push
+from connectors.publish import Publisher
+from deploy import screen
+from schemas import metrics
+from schemas.settings import Settings, load_settings
+
+BIGSCREEN_DIR = Path(__file__).parent / "bigscreen"
+#: Scripts and styles are files of ours; nothing inline, nothing from elsewhere.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+)
+
+
+def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
+    """The gateway of one installation."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        publisher.close()
+
+    app = FastAPI(title="quanyu", docs_url=None, redoc_url=None, lifespan=lifespan)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Any) -> Response:
+        with metrics.HTTP_SECONDS.labels(_route(request.url.path), request.method).time():
+            response: Response = await call_next(request)
+        metrics.HTTP_REQUESTS.labels(
+            _route(request.url.path), request.method, str(response.status_code)
+        ).inc()
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def exposition() -> Response:
+        return Response(generate_latest(metrics.COLLECTORS), media_type=CONTENT_TYPE_LATEST)
+
+    app.include_router(http_push.router(settings, publisher))
+    app.include_router(screen.router(settings))
+    app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
+    return app
+
+
+def _route(path: str) -> str:
+    """The path's kind, so that a label never holds what a stranger typed."""
+    first = path.strip("/").partition("/")[0]
+    return first if first in ("channels", "api", "healthz", "metrics", "") else "static"
+
+
+def main() -> None:
+    """Serve until SIGTERM; requests under way are answered."""
+    settings = load_settings()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+    )
+    uvicorn.run(
+        create_app(settings, Publisher(settings)),
+        host=settings.bind,
+        port=settings.screen_port,
+        log_level="warning",
+        timeout_graceful_shutdown=8,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
