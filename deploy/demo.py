@@ -69,14 +69,14 @@ def demo(
 
 @contextmanager
 def _stack(environment: Mapping[str, str]) -> Iterator[None]:
-    up = _command("up")
+    """Run the stack of a home; one that runs already is refused, and left alone."""
+    up, down = _command("up", "--detach"), _command("down")
     started = subprocess.run(up, env=environment, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 # own command
+    if started.returncode:
+        raise QuanyuError("the stack did not start: see the message above")
     try:
-        if started.returncode:
-            raise QuanyuError("the stack did not start: see the message above, and quanyu doctor")
         yield
     finally:
-        down = _command("down")
         subprocess.run(down, env=environment, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 # own command
 
 

@@ -45,10 +45,10 @@ ANSWER_SECONDS = 3.0
 def probes(settings: Settings) -> dict[str, str]:
     """Where each part that speaks HTTP says that it is ready."""
     return {
-        "screen": f"http://127.0.0.1:{settings.screen_port}/healthz",
+        "screen": f"http://{settings.bind}:{settings.screen_port}/healthz",
         "clickhouse": f"{settings.clickhouse_url.rstrip('/')}/ping",
-        "worker": f"http://127.0.0.1:{settings.metrics_port('worker')}/metrics",
-        "sink": f"http://127.0.0.1:{settings.metrics_port('sink')}/metrics",
+        "worker": f"http://{settings.bind}:{settings.metrics_port('worker')}/metrics",
+        "sink": f"http://{settings.bind}:{settings.metrics_port('sink')}/metrics",
     }
 
 
