@@ -41,6 +41,7 @@ DATA_ERRORS = frozenset(
         691,  # UNKNOWN_ELEMENT_OF_ENUM
     }
 )
+UNKNOWN_DATABASE = 81
 #: Pinned, because their defaults moved between versions or may be changed in a user's profile.
 INSERT_SETTINGS: Mapping[str, int | str] = {
     "async_insert": 0,
@@ -192,9 +193,12 @@ class Tables:
                 "SELECT name FROM system.tables WHERE database = {d:String}",
                 parameters={"d": self._settings.clickhouse_database},
             )
+            found = {row[0] for row in result.result_rows}
         except (ClickHouseError, OSError) as error:
-            raise UncertainError("network", _line(error)) from None
-        missing = sorted(set(tables) - {row[0] for row in result.result_rows})
+            if getattr(error, "code", None) != UNKNOWN_DATABASE:
+                raise UncertainError("network", _line(error)) from None
+            found = set()
+        missing = sorted(set(tables) - found)
         if missing:
             raise QuanyuError(
                 f"database {self._settings.clickhouse_database} has no table "

@@ -318,6 +318,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self.faults: list[str] = []
+        self.held, self.released, self.arrived = (threading.Event() for _ in range(3))
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -326,6 +327,9 @@ class Proxy:
             def do_POST(self) -> None:
                 body = self._body()
                 fault = proxy.faults.pop(0) if b"INSERT INTO" in body[:200] and proxy.faults else ""
+                if fault == "hold":
+                    proxy.held.set()
+                    proxy.released.wait(60)
                 if fault == "refuse":
                     text = b"Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS)"
                     self._answer(500, text, {"X-ClickHouse-Exception-Code": "252"})
@@ -336,6 +340,9 @@ class Proxy:
                     if k.lower() not in ("host", "transfer-encoding", "content-length")
                 }
                 answer = httpx.post(target + self.path, content=body, headers=headers, timeout=60)
+                if fault == "hold":
+                    assert answer.status_code == 200
+                    proxy.arrived.set()
                 if fault == "lose answer":
                     self.close_connection = True
                     self.connection.close()
@@ -389,6 +396,26 @@ def test_refusals_and_lost_answers_are_repeated_with_the_same_token(city: City) 
         sink.terminate()
         assert sink.wait(15) == 0
         assert len(proxy.faults) < 10, "the faults did not happen"
+    finally:
+        proxy.close()
+    city.assert_exact()
+
+
+def test_request_on_the_wire_that_outlives_its_sink_doubles_nothing(city: City) -> None:
+    proxy = Proxy(city.settings.clickhouse_url)
+    try:
+        proxy.faults = ["", "", "hold"]
+        direct, city.clickhouse_url = city.clickhouse_url, proxy.url
+        city.produce(1_000)
+        killed = city.sink()
+        assert proxy.held.wait(60)
+        killed.kill()
+        killed.wait()
+        city.clickhouse_url = direct
+        city.sink()
+        city.wait_for_rows()
+        proxy.released.set()
+        assert proxy.arrived.wait(60)
     finally:
         proxy.close()
     city.assert_exact()
@@ -498,7 +525,8 @@ def test_retention_that_overtook_the_sink_stops_it_loudly(city: City) -> None:
     assert sink.wait(15) == 0
     city.produce(600)
     place = TopicPartition(city.topic, 0, city.committed()[0][0] + 100)
-    AdminClient(admin_config(city.settings)).delete_records([place])[place].result(10)
+    admin = AdminClient(admin_config(city.settings))
+    admin.delete_records([place])[place].result(10)
     assert city.sink().wait(60) == EXIT_STOPPED
     assert "retention has deleted offsets" in city.log()
 
