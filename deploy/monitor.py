@@ -13,7 +13,8 @@ import httpx
 import structlog
 from prometheus_client import start_http_server
 
-from deploy.audit import AuditReport, Topology, audit, topology
+from deploy.audit import AuditReport, audit
+from deploy.flows import Topology, topology
 from deploy.positions import Positions
 from schemas.errors import QuanyuError
 from schemas.metrics import (

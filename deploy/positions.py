@@ -26,7 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # OffsetSpec i
 )
 
 from schemas.errors import QuanyuError
-from schemas.kafka import admin_config, consumer_config
+from schemas.kafka import Config, admin_config, consumer_config
 from schemas.settings import Settings
 
 EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # stubs lack these two
@@ -40,6 +40,9 @@ REQUEST_SECONDS = 30.0
 #: Seconds without any record while some are known to be there: then the broker is not well.
 STALL_SECONDS = 60.0
 RETRY_SECONDS = 0.2
+
+#: A broker that is down is reported once, by an error with a remedy, not by the client every 50 ms.
+QUIET: Config = {"log_level": 0, "reconnect.backoff.ms": 500, "reconnect.backoff.max.ms": 2000}
 
 T = TypeVar("T")
 
@@ -70,11 +73,12 @@ class Positions:
     def __init__(self, settings: Settings, *, timeout: float = REQUEST_SECONDS) -> None:
         self._bootstrap = settings.bootstrap
         self._timeout = timeout
-        self._admin = AdminClient(admin_config(settings))
+        self._admin = AdminClient({**admin_config(settings), **QUIET})
         config = {
             **consumer_config(settings, "quanyu-audit"),
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 10,  # the end of a log is answered at once, not after 500 ms
+            **QUIET,
         }
         self._reader = Consumer({**config, "queued.max.messages.kbytes": 65536})
         # For the first record of many partitions: more than a batch of each is fetched in vain.

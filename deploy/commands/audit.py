@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.audit import AuditReport, Offender, audit
+from deploy.audit import AuditReport, audit
+from deploy.checks import Offender
 from schemas.settings import load_settings
 
 #: Offenders of a check that the table shows; --json has more of them.

@@ -15,7 +15,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from deploy import dead_letters
-from deploy.audit import CHECKS, SINK_GROUP, STREAMS_GROUP, AuditReport, audit, topology
+from deploy.audit import AuditReport, audit
+from deploy.checks import CHECKS
+from deploy.flows import SINK_GROUP, STREAMS_GROUP, topology
 from deploy.positions import Positions
 from schemas import tables, topics
 from schemas.channels import channel_names

@@ -13,7 +13,8 @@ import pytest
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.audit import CHECKS, audit
+from deploy.audit import audit
+from deploy.checks import CHECKS
 from schemas import tables, topics
 from schemas.codec import default_codec
 from schemas.kafka import producer_config

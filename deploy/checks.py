@@ -1,0 +1,538 @@
+# ruff: noqa: S608 # names of tables and columns are constants of this file; values go as parameters
+"""The checks of an audit: what each promise means in records and rows, and who breaks it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from deploy import reconcile
+from deploy.dead_letters import Origin, origin
+from deploy.flows import Settled, Topology
+from deploy.positions import Extent, Partition, Positions
+from deploy.reconcile import Array, fingerprint, fingerprint_sql
+from schemas.codec import Codec, DecodeError, default_codec
+from schemas.errors import QuanyuError
+from schemas.settings import Settings
+from schemas.tables import connect
+
+#: Offenders kept of one kind; the number of all of them is exact.
+KEPT = 1000
+#: States of an order that is in force no more, so that another may stand in its place.
+OVER = ("INVALID", "RETURNED", "WITHDRAWN")
+
+CHECKS = {
+    "lag": "Both consumer groups have processed every record that was there when the audit began.",
+    "raw_outcomes": "Every raw record has exactly one outcome, and every outcome its raw record.",
+    "accepted_once": "No report id is accepted more than once.",
+    "accepted_rows": "Accepted outcomes and rows of reports are the same reports, one row each.",
+    "report_event": "Every accepted report is in exactly one event, by one link.",
+    "link_event": "Every link's event exists, and every event has a link.",
+    "event_count": "An event's report count is the number of reports linked to it.",
+    "event_order": "Every event has one order in force, or one that says why it needs a person.",
+    "order_event": "Every order's event exists.",
+    "order_transitions": "An order's steps lead each to the next and end in its state and version.",
+    "topic_rows": "Every record of a topic with a table is one row of it, and every row a record.",
+    "counters": "Every counter equals a recount of the facts that feed it, group by group.",
+    "dead_letters": "Every record in a raw topic's dead-letter topic is a rejected raw record.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Offender:
+    """One thing that does not add up: what, where, and the two values that differ."""
+
+    what: str
+    topic: str = ""
+    partition: int | None = None
+    offset: int | None = None
+    id: str = ""
+    expected: str = ""
+    actual: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCount:
+    """One channel's raw records in Kafka and its outcomes by kind."""
+
+    channel: str
+    received: int
+    outcomes: dict[str, int]
+
+
+@dataclass(slots=True)
+class Found:
+    """Offenders of one check: all of them counted, the first ones kept."""
+
+    count: int = 0
+    kept: list[Offender] = field(default_factory=list)
+
+    def add(self, count: int, offenders: Iterable[Offender]) -> None:
+        self.count += int(count)
+        for offender in offenders:
+            if len(self.kept) >= KEPT:
+                break
+            self.kept.append(offender)
+
+    def add_offsets(self, what: str, partition: Partition, offsets: Array) -> None:
+        topic, number = partition
+        self.add(offsets.size, (Offender(what, topic, number, int(o)) for o in offsets[:KEPT]))
+
+    def confirmed_by(self, later: "Found") -> "Found":
+        """What both passes found in the same way."""
+        seen = set(self.kept)
+        both = [offender for offender in later.kept if offender in seen]
+        whole = self.count <= len(self.kept) or later.count <= len(later.kept)
+        return Found(len(both) if whole or not both else min(self.count, later.count), both)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    channels: tuple[ChannelCount, ...]
+    totals: dict[str, int]
+    dead_letters: dict[str, int]
+    found: dict[str, Found]
+
+
+class Facts:
+    """Columns of the tables, as arrays. Raises QuanyuError when ClickHouse does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.clickhouse_url
+        self._client = connect(settings)
+        self._client.database = settings.clickhouse_database
+
+    def close(self) -> None:
+        self._client.close()
+
+    def columns(self, count: int, sql: str, **parameters: Any) -> list[Array]:
+        """The result's columns, one array each; numbers only."""
+        try:
+            table = self._client.query_np(sql, parameters=parameters)
+        except (ClickHouseError, OSError) as error:
+            raise self._unreachable(error) from None
+        if not table.size:
+            return [np.empty(0, dtype=np.int64)] * count
+        columns = [table[name] for name in table.dtype.names] if table.dtype.names else table.T
+        return [np.ascontiguousarray(column) for column in columns]
+
+    def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """The result as rows, for small ones."""
+        try:
+            return [
+                tuple(row) for row in self._client.query(sql, parameters=parameters).result_rows
+            ]
+        except (ClickHouseError, OSError) as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> QuanyuError:
+        reason = str(error).strip().splitlines()[0][:300]
+        return QuanyuError(
+            f"ClickHouse at {self._url}: {reason}; is it running (quanyu status), "
+            "and are its tables there (quanyu tables apply)?"
+        )
+
+
+def one_pass(
+    settings: Settings,
+    positions: Positions,
+    facts: Facts,
+    flows: Topology,
+    settled: Settled,
+) -> Findings:
+    found = {name: Found() for name in CHECKS}
+    log = _read_log(positions, flows, settled)
+    channels = _raw_outcomes(facts, flows, log, found["raw_outcomes"])
+    _events(facts, _reports(facts, found), found)
+    _orders(facts, found["order_transitions"])
+    codec = default_codec(settings)
+    for topic, table in flows.tables.items():
+        absent = _topic_rows(facts, log, (topic, table), flows.of(topic), found["topic_rows"])
+        if table in VERSIONED:
+            absent = _not_superseded(positions, facts, codec, table, absent)
+        for partition, missing in absent.items():
+            found["topic_rows"].add_offsets(f"record not in {table}", partition, missing)
+    _counters(facts, found["counters"])
+    _rejected(facts, flows, log.origins, found["dead_letters"])
+    for check in found.values():
+        check.kept.sort(key=lambda o: (o.topic, o.partition or 0, o.offset or 0, o.what, o.id))
+    return Findings(channels, _totals(facts), log.dead_letters, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What Kafka holds: the range read of each partition, its records, and all dead letters."""
+
+    extents: dict[Partition, Extent]
+    offsets: dict[Partition, Array]
+    dead_letters: dict[str, int]
+    #: Of each partition, the records that became dead letters.
+    origins: dict[Partition, list[Origin]]
+
+
+def _read_log(positions: Positions, flows: Topology, settled: Settled) -> Log:
+    raw = set(flows.channels.values())
+    extents = {
+        p: (settled.through if p[0] in raw else settled.caught_up)[p] for p in flows.partitions
+    }
+    offsets: dict[Partition, list[int]] = {p: [] for p in extents}
+    counts: dict[str, int] = {}
+    origins: dict[Partition, list[Origin]] = {}
+    # One reading of everything: each new assignment costs a client up to a second.
+    for partition, messages in positions.records(
+        {**extents, **positions.extents(flows.dead_letters)}
+    ):
+        if partition in offsets:
+            offsets[partition].extend([m.offset() or 0 for m in messages])
+            continue
+        counts[partition[0]] = counts.get(partition[0], 0) + len(messages)
+        for message in messages:
+            if (came := origin(message)) is not None:
+                origins.setdefault((came.topic, came.partition), []).append(came)
+    arrays = {p: np.array(found, dtype=np.int64) for p, found in offsets.items()}
+    return Log(extents, arrays, counts, origins)
+
+
+def _raw_outcomes(
+    facts: Facts, flows: Topology, log: Log, found: Found
+) -> tuple[ChannelCount, ...]:
+    """Raw records against the outcomes that name them, partition by partition."""
+    counts = facts.rows(
+        "SELECT channel, toString(outcome), count() FROM report_outcomes "
+        "GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    result = []
+    for channel, topic in flows.channels.items():
+        partition_of, offset_of = facts.columns(
+            2,
+            "SELECT source_partition, source_offset FROM report_outcomes "
+            "WHERE source_topic = {topic:String}",
+            topic=topic,
+        )
+        received = 0
+        for partition in flows.of(topic):
+            extent = log.extents[partition]
+            mine = offset_of[partition_of == partition[1]]
+            mine = mine[(mine >= extent.first) & (mine < extent.end)]
+            difference = reconcile.compare(log.offsets[partition], mine)
+            found.add_offsets("raw record without an outcome", partition, difference.missing)
+            found.add_offsets("outcome without a raw record", partition, difference.extra)
+            found.add_offsets("raw record with several outcomes", partition, difference.repeated)
+            received += log.offsets[partition].size
+        result.append(ChannelCount(channel, received, {o: n for c, o, n in counts if c == channel}))
+    return tuple(result)
+
+
+def _reports(facts: Facts, found: dict[str, Found]) -> reconcile.Links:
+    """Accepted outcomes, rows of reports and links against each other; returns the links."""
+    identity = fingerprint_sql("report_id")
+    (accepted,) = facts.columns(
+        1, f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted'"
+    )
+    (reports,) = facts.columns(1, f"SELECT {identity} FROM reports")
+    links = reconcile.Links(
+        *facts.columns(
+            4,
+            f"SELECT {identity}, {fingerprint_sql('event_id')}, relation = 'split', "
+            "toUnixTimestamp64Milli(decided_at) FROM event_links",
+        )
+    )
+
+    def offenders(check: str, what: str, ids: Array, table: str) -> None:
+        _add_ids(found[check], facts, what, ids, (table, "report_id"))
+
+    twice = "accepted more than once"
+    offenders("accepted_once", twice, reconcile.repeated(accepted), "report_outcomes")
+    rows = reconcile.compare(np.unique(accepted), reports)
+    offenders("accepted_rows", "accepted, but not in reports", rows.missing, "report_outcomes")
+    offenders("accepted_rows", "in reports, but not accepted", rows.extra, "reports")
+    offenders("accepted_rows", "several rows in reports", rows.repeated, "reports")
+    linked = reconcile.compare(np.unique(reports), links.report[links.split == 0])
+    offenders("report_event", "accepted report in no event", linked.missing, "reports")
+    offenders("report_event", "linked, but not accepted", linked.extra, "event_links")
+    offenders("report_event", "report in several events", linked.repeated, "event_links")
+    return links
+
+
+def _events(facts: Facts, links: reconcile.Links, found: dict[str, Found]) -> None:
+    """What events claim, against links and orders."""
+    event = fingerprint_sql("event_id")
+    events, counts = facts.columns(
+        2, f"SELECT {event} AS id, toInt64(argMax(report_count, version)) FROM events GROUP BY id"
+    )
+    order = np.argsort(events)
+    events, counts = events[order], counts[order]
+    (ordered,) = facts.columns(1, f"SELECT DISTINCT {event} FROM orders")
+
+    def offenders(check: str, what: str, ids: Array, table: str) -> None:
+        _add_ids(found[check], facts, what, ids, (table, "event_id"))
+
+    unknown = reconcile.absent(links.event, events)
+    offenders("link_event", "link to an event that does not exist", unknown, "event_links")
+    bare = reconcile.absent(events, links.event)
+    offenders("link_event", "event without a link", bare, "events")
+    without = reconcile.absent(events, ordered)
+    offenders("event_order", "event without an order", without, "events")
+    orphans = reconcile.absent(ordered, events)
+    offenders("order_event", "order of an event that does not exist", orphans, "orders")
+    wrong = reconcile.compare_counts(events, counts, reconcile.current_links(links).event)
+    _add_ids(
+        found["event_count"],
+        facts,
+        "reports linked, and the event's report_count",
+        wrong.ids,
+        ("events", "event_id"),
+        (wrong.expected, wrong.actual),
+    )
+    several = facts.rows(
+        "SELECT event_id, toString(count()) FROM ("
+        "SELECT event_id, order_id, argMax(state, version) AS last FROM orders "
+        "GROUP BY event_id, order_id) "
+        f"WHERE last NOT IN {OVER} GROUP BY event_id HAVING count() > 1 ORDER BY event_id"
+    )
+    found["event_order"].add(
+        len(several), (Offender("orders in force", "", None, None, i, "1", n) for i, n in several)
+    )
+    silent = facts.rows(
+        "SELECT event_id FROM orders GROUP BY event_id, order_id "
+        "HAVING argMax(state, version) = 'NEEDS_REVIEW' AND order_id NOT IN ("
+        "SELECT order_id FROM order_transitions WHERE to_state = 'NEEDS_REVIEW' AND reason != '') "
+        "ORDER BY event_id"
+    )
+    found["event_order"].add(
+        len(silent), (Offender("needs a person, but no reason is stated", id=i) for (i,) in silent)
+    )
+
+
+def _orders(facts: Facts, found: Found) -> None:
+    """Orders against their steps."""
+    order = fingerprint_sql("order_id")
+    state = "sipHash64(toString({}))".format
+    ids, versions, states = facts.columns(
+        3,
+        f"SELECT {order} AS id, max(version), {state('argMax(state, version)')} "
+        "FROM orders GROUP BY id ORDER BY id",
+    )
+    steps = reconcile.Transitions(
+        *facts.columns(
+            4,
+            f"SELECT {order}, version, {state('from_state')}, {state('to_state')} "
+            "FROM order_transitions",
+        )
+    )
+    ((initial,),) = facts.rows(f"SELECT {state(repr('UNKNOWN'))}")
+    last = reconcile.last_steps(steps)
+    known = reconcile.compare(ids, last.order)
+    both = np.intersect1d(ids, last.order)
+    mine, theirs = np.searchsorted(ids, both), np.searchsorted(last.order, both)
+    apart = both[(versions[mine] != last.version[theirs]) | (states[mine] != last.to_state[theirs])]
+    chains = reconcile.broken_chains(steps, initial)
+    for what, offenders, table in (
+        ("order without a transition", known.missing, "orders"),
+        ("transition of an order that does not exist", known.extra, "order_transitions"),
+        ("the order is not where its last transition leads", apart, "orders"),
+        ("a transition is missing, repeated or out of order", chains, "order_transitions"),
+    ):
+        _add_ids(found, facts, what, offenders, (table, "order_id"))
+
+
+#: Tables that keep the newest version of an id, and that id: an older version's row may be gone.
+VERSIONED = {"events": "event_id", "orders": "order_id"}
+
+
+def _topic_rows(
+    facts: Facts,
+    log: Log,
+    filled: tuple[str, str],
+    partitions: Sequence[Partition],
+    found: Found,
+) -> dict[Partition, Array]:
+    """A topic's records against its table's rows; returns the offsets that have no row."""
+    topic, table = filled
+    partition_of, offset_of = facts.columns(
+        2,
+        f"SELECT _partition, _offset FROM {table} WHERE _topic = {{topic:String}}",
+        topic=topic,
+    )
+    absent: dict[Partition, Array] = {}
+    for partition in partitions:
+        extent = log.extents[partition]
+        rows = offset_of[partition_of == partition[1]].astype(np.int64)
+        rows = rows[(rows >= extent.first) & (rows < extent.end)]
+        difference = reconcile.compare(log.offsets[partition], rows)
+        found.add_offsets(f"row of {table} without a record", partition, difference.extra)
+        found.add_offsets(f"record twice in {table}", partition, difference.repeated)
+        refused = [came.offset for came in log.origins.get(partition, ()) if came.by_sink]
+        absent[partition] = reconcile.absent(difference.missing, np.array(refused, dtype=np.int64))
+    return absent
+
+
+def _not_superseded(
+    positions: Positions,
+    facts: Facts,
+    codec: Codec,
+    table: str,
+    absent: dict[Partition, Array],
+) -> dict[Partition, Array]:
+    """Those of the absent records of which no newer version is in the table."""
+    id_column = VERSIONED[table]
+    sought = {p: offsets for p, offsets in absent.items() if offsets.size}
+    if not sought:
+        return absent
+    known, versions = facts.columns(
+        2, f"SELECT {fingerprint_sql(id_column)} AS id, max(version) FROM {table} GROUP BY id"
+    )
+    left: dict[Partition, list[int]] = {p: [] for p in absent}
+    extents = {p: Extent(int(o[0]), int(o[-1]) + 1) for p, o in sought.items()}
+    for partition, messages in positions.records(extents):
+        at = np.array([m.offset() for m in messages], dtype=np.int64)
+        chosen = np.flatnonzero(np.isin(at, sought[partition]))
+        ids, claimed = [], []
+        for index in chosen:
+            try:
+                _, record = codec.decode(messages[index].value())
+            except DecodeError:
+                record = {}
+            ids.append(fingerprint(str(record.get(id_column, ""))))
+            claimed.append(int(record.get("version", 0)))
+        newest = reconcile.newest_versions(known, versions, np.array(ids, dtype=np.uint64))
+        lost = newest < np.array(claimed, dtype=np.int64)
+        left[partition].extend(at[chosen][lost].tolist())
+    return {p: np.array(offsets, dtype=np.int64) for p, offsets in left.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A counter table, the facts that feed it, and its groups as expressions over these facts."""
+
+    table: str
+    base: str
+    groups: dict[str, str]
+
+
+_SAME = {name: name for name in ("class_code", "district_code")}
+COUNTERS = (
+    Counter(
+        "outcome_counts",
+        "report_outcomes",
+        {
+            "minute": "toStartOfMinute(received_at)",
+            **{name: name for name in ("channel", "outcome", "reason")},
+            **_SAME,
+        },
+    ),
+    Counter(
+        "link_counts",
+        "event_links",
+        {
+            "minute": "toStartOfMinute(received_at)",
+            **{name: name for name in ("channel", "relation")},
+            **_SAME,
+        },
+    ),
+    Counter(
+        "transition_counts",
+        "order_transitions",
+        {
+            "minute": "toStartOfMinute(at)",
+            **{name: name for name in ("to_state", "from_state", "unit_code")},
+            **_SAME,
+        },
+    ),
+)
+
+
+def _counters(facts: Facts, found: Found) -> None:
+    for counter in COUNTERS:
+        columns = ", ".join(f"toString({c}) AS g_{c}" for c in counter.groups)
+        recount = ", ".join(f"toString({e}) AS g_{c}" for c, e in counter.groups.items())
+        names = ", ".join(f"g_{c}" for c in counter.groups)
+        wrong = facts.rows(
+            f"SELECT {names}, sum(fact), sum(counted), count() OVER () FROM ("
+            f"SELECT {columns}, toInt64(0) AS fact, toInt64(n) AS counted FROM {counter.table} "
+            f"UNION ALL SELECT {recount}, toInt64(1), toInt64(0) FROM {counter.base}) "
+            f"GROUP BY {names} HAVING sum(fact) != sum(counted) ORDER BY {names} LIMIT {KEPT}"
+        )
+        if wrong:
+            found.add(
+                wrong[0][-1],
+                (
+                    Offender(
+                        f"group of {counter.table}",
+                        id="|".join(str(value) for value in row[:-3]),
+                        expected=str(row[-3]),
+                        actual=str(row[-2]),
+                    )
+                    for row in wrong
+                ),
+            )
+
+
+def _rejected(
+    facts: Facts,
+    flows: Topology,
+    origins: Mapping[Partition, Sequence[Origin]],
+    found: Found,
+) -> None:
+    raw = set(flows.channels.values())
+    for partition, came in origins.items():
+        if partition[0] not in raw:
+            continue
+        (rejected,) = facts.columns(
+            1,
+            "SELECT source_offset FROM report_outcomes WHERE source_topic = {topic:String} "
+            "AND source_partition = {partition:UInt32} AND outcome = 'rejected'",
+            topic=partition[0],
+            partition=partition[1],
+        )
+        sent = np.array([o.offset for o in came], dtype=np.int64)
+        found.add_offsets(
+            "dead letter whose raw record is not rejected",
+            partition,
+            reconcile.absent(sent, rejected),
+        )
+        found.add_offsets("several dead letters of one record", partition, reconcile.repeated(sent))
+
+
+def _totals(facts: Facts) -> dict[str, int]:
+    ((outcomes, reports, events, orders),) = facts.rows(
+        "SELECT (SELECT count() FROM report_outcomes), (SELECT count() FROM reports), "
+        "(SELECT uniqExact(event_id) FROM events), (SELECT uniqExact(order_id) FROM orders)"
+    )
+    return {"outcomes": outcomes, "reports": reports, "events": events, "orders": orders}
+
+
+def _add_ids(
+    found: Found,
+    facts: Facts,
+    what: str,
+    ids: Array,
+    column: tuple[str, str],
+    values: tuple[Array, Array] | None = None,
+) -> None:
+    """Add offenders given as fingerprints of a table's column, with expected and actual values."""
+    if not ids.size:
+        return
+    table, name = column
+    first = ids[:KEPT].tolist()
+    rows = facts.rows(
+        f"SELECT DISTINCT {fingerprint_sql(name)} AS id, {name} FROM {table} "
+        "WHERE id IN {ids:Array(UInt64)}",
+        ids=first,
+    )
+    names = dict(rows)
+    expected, actual = values if values is not None else (ids, ids)
+    found.add(
+        ids.size,
+        (
+            Offender(
+                what,
+                id=names.get(number, f"fingerprint {number}"),
+                expected=str(expected[at]) if values else "",
+                actual=str(actual[at]) if values else "",
+            )
+            for at, number in enumerate(first)
+        ),
+    )
