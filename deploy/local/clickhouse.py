@@ -2,23 +2,29 @@
 
 A plain ClickHouse client, ``curl`` or Grafana's data source talks to it as to a server. Only one
 process can open an engine's directory, so everything that reads or writes goes through this port.
-Clients name no files: a query that reads or writes files or URLs by name is refused.
+Clients name no files: a query that reads or writes files or URLs by name is refused (``guard.py``).
+There are no users: it listens on loopback only.
 """
 
 import contextlib
+import json
+import logging
+import os
 import queue
 import re
 import signal
 import tempfile
+import threading
+import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import chdb
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]  # it has no stubs
 import structlog
 import uvicorn
 from backports import zstd
@@ -28,38 +34,47 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from deploy.local.guard import Guard, RefusedError
 from schemas.settings import load_settings
 
 log = structlog.get_logger()
 
-#: Handles on the engine: as many queries at once. More only queue for the two cores of a small machine.
+#: Handles on the engine, hence queries at once; more would only queue for a small machine's cores.
 HANDLES = 6
 #: A block of 50,000 wide rows is below 100 MB in Native; more than this is a mistake or an attack.
 BODY_LIMIT = 512 * 1024 * 1024
 
+#: Of these, so many are kept for inserts and DDL: slow readers must not hold up the sink.
+WRITERS = 2
+
+NAME = rb'(?:[\w]+|`[^`]+`|"[^"]+")'
 INSERT = re.compile(
-    rb"\A\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>[\w.`\"]+)\s*(?P<columns>\((?:[^()]|\([^()]*\))*\))?"
-    rb"\s*(?:SETTINGS\s+(?P<settings>.*?)\s+)?FORMAT\s+(?P<format>\w+)[ \t]*(?:;|\r?\n|\Z)?",
+    rb"\A\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>%(name)s(?:\.%(name)s)?)"
+    rb"\s*(?P<columns>\((?:[^()]|\([^()]*\))*\))?"
+    rb"\s*(?:SETTINGS\s+(?P<settings>.*?)\s+)?FORMAT\s+(?P<format>\w+)[ \t]*(?:;|\r?\n|\Z)?"
+    % {b"name": NAME},
     re.IGNORECASE | re.DOTALL,
 )
-LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
-#: Functions and clauses by which SQL reaches files, other hosts or programs.
-OUTSIDE = re.compile(
-    r"\b(?:INFILE|OUTFILE)\b|\b(?:file|fileCluster|url|urlCluster|s3|s3Cluster|gcs|hdfs|hdfsCluster|"
-    r"azureBlobStorage|remote|remoteSecure|mysql|postgresql|mongodb|redis|sqlite|odbc|jdbc|executable|"
-    r"iceberg\w*|deltaLake\w*|hudi|input|python)\s*\(|\bENGINE\s*=?\s*(?:File|URL|S3|HDFS|MySQL|PostgreSQL|"
-    r"SQLite|Executable|ODBC|JDBC|Python)\b|\bBACKUP\b|\bRESTORE\b",
-    re.IGNORECASE,
-)
-FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*\Z", re.IGNORECASE)
 SETTING_NAME = re.compile(r"\A[a-z][a-z0-9_]*\Z")
 #: URL parameters that are not settings.
-RESERVED = {
-    "query", "database", "default_format", "user", "password", "session_id", "session_timeout", "query_id",
-    "compress", "decompress", "enable_http_compression", "http_headers_progress_interval_ms",
-    "send_progress_in_http_headers", "wait_end_of_query", "role", "quota_key", "client_protocol_version",
-    "session_check", "buffer_size", "cancel_http_readonly_queries_on_client_close",
-}
+RESERVED = frozenset(
+    {
+        *(
+            "query",
+            "query_id",
+            "database",
+            "default_format",
+            "user",
+            "password",
+            "role",
+            "readonly",
+        ),
+        *("session_id", "session_timeout", "session_check", "quota_key", "client_protocol_version"),
+        *("compress", "decompress", "enable_http_compression", "wait_end_of_query", "buffer_size"),
+        *("send_progress_in_http_headers", "http_headers_progress_interval_ms"),
+        "cancel_http_readonly_queries_on_client_close",
+    }
+)
 CONTENT_TYPES = {
     "JSON": "application/json; charset=UTF-8",
     "JSONCompact": "application/json; charset=UTF-8",
@@ -72,36 +87,36 @@ CONTENT_TYPES = {
     "RowBinary": "application/octet-stream",
 }
 #: HTTP status by ClickHouse error code, as a server answers; anything else is 500.
-STATUS = {60: 404, 81: 404, 62: 400, 47: 404, 36: 400, 46: 404, 27: 400, 6: 400, 53: 400, 516: 401, 497: 403}
-
-
-class Refused(Exception):
-    """A request that a server would answer with an exception of its own."""
-
-    def __init__(self, code: int, name: str, message: str) -> None:
-        super().__init__(f"Code: {code}. DB::Exception: {message} ({name})")
-        self.code = code
+STATUS = {
+    **dict.fromkeys((6, 27, 36, 53, 62, 115), 400),
+    **dict.fromkeys((46, 47, 60, 81), 404),
+    **{164: 403, 307: 413, 497: 403, 516: 401},
+}
 
 
 class Handle:
-    """One connection to the engine, with the settings of its last request still set."""
+    """One connection to the engine; the database and settings of its last request are still set."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = chdb.connect(str(path))
+        self.connection = chdb.connect(str(path))  # type: ignore[no-untyped-call]  # as it is
+        self.clean = True
         self._settings: dict[str, str] = {}
         self._database = "default"
 
     def run(self, sql: str, format: str, request: "Statement") -> Any:
         """Run one statement under the request's database and settings."""
-        if request.database != self._database:
-            self.connection.query(f"USE {quoted(request.database)}", "Null")
-            self._database = request.database
+        # False while they change: a handle that fails in between is thrown away.
+        self.clean = False
         for name in self._settings.keys() - request.settings.keys():
             self.connection.query(f"SET {name} = DEFAULT", "Null")
         for name, value in request.settings.items():
             if self._settings.get(name) != value:
                 self.connection.query(f"SET {name} = {literal(value)}", "Null")
         self._settings = dict(request.settings)
+        if request.database != self._database:
+            self.connection.query(f"USE {quoted(request.database)}", "Null")
+            self._database = request.database
+        self.clean = True
         return self.connection.query(sql, format, params=request.parameters or None)
 
 
@@ -115,6 +130,7 @@ class Statement:
     settings: Mapping[str, str]
     parameters: Mapping[str, str]
     default_format: str
+    readonly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,7 @@ class Answer:
     format: str
     rows: int
     bytes_read: int
+    written: bool = False
 
 
 class Engine:
@@ -137,9 +154,13 @@ class Engine:
         self._spool.mkdir(exist_ok=True)
         for leftover in self._spool.iterdir():
             leftover.unlink()
+        self._handles = handles
         self._idle: queue.SimpleQueue[Handle] = queue.SimpleQueue()
-        self._handles = [Handle(path) for _ in range(handles)]
-        for handle in self._handles:
+        self._readers = threading.BoundedSemaphore(handles - WRITERS)
+        first = Handle(path)
+        own_default_database(first.connection, path)
+        self.guard = Guard.of(first.connection)
+        for handle in (first, *(Handle(path) for _ in range(handles - 1))):
             self._idle.put(handle)
 
     @contextlib.contextmanager
@@ -148,49 +169,80 @@ class Engine:
         try:
             yield handle
         finally:
+            if not handle.clean:
+                handle.connection.close()
+                handle = Handle(self._path)
             self._idle.put(handle)
 
     def execute(self, statement: Statement) -> Answer:
-        """Run a statement; raises the engine's error, or :class:`Refused`."""
-        whole = statement.sql + (b"\n" if statement.sql and statement.data else b"") + statement.data
+        """Run a statement; raises the engine's error, or :class:`RefusedError`."""
+        separator = b"\n" if statement.sql and statement.data else b""
+        whole = statement.sql + separator + statement.data
         insert = INSERT.match(whole)
-        if insert:
+        if insert and insert["format"].upper() != b"VALUES":
             return self._insert(statement, insert, whole)
-        try:
-            sql = whole.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Refused(62, "SYNTAX_ERROR", f"the query is not UTF-8 at byte {error.start}") from None
-        refuse_outside(sql)
-        named = FORMAT.search(LITERAL.sub("''", sql))
-        format = named.group(1) if named else statement.default_format
+        checked = self.guard.check(text(whole))
+        if checked.reads:
+            with self._readers:
+                return self._query(statement, whole, checked.format)
+        if statement.readonly:
+            raise RefusedError(164, "READONLY", "Cannot execute query in readonly mode: use POST")
+        return self._query(statement, whole, checked.format)
+
+    def _query(self, statement: Statement, whole: bytes, format: str | None) -> Answer:
+        format = format or statement.default_format
         with self._handle() as handle:
-            result = handle.run(sql, format, statement)
-            return Answer(bytes(result.bytes()), format, int(result.rows_read()), int(result.bytes_read()))
+            result = handle.run(text(whole), format, statement)
+            return Answer(
+                bytes(result.bytes()), format, int(result.rows_read()), int(result.bytes_read())
+            )
 
     def _insert(self, statement: Statement, insert: "re.Match[bytes]", whole: bytes) -> Answer:
         """Hand the rows to the engine through a private file that only this process names."""
-        if insert["format"].upper() == b"VALUES":
-            raise Refused(62, "SYNTAX_ERROR", "write INSERT INTO … VALUES without FORMAT")
+        self.guard.check(text(whole[: insert.end()]))
+        if statement.readonly:
+            raise RefusedError(164, "READONLY", "Cannot insert in readonly mode: use POST")
+        parts = {name: text(part or b"") for name, part in insert.groupdict().items()}
+        settings = f"SETTINGS {parts['settings']}" if parts["settings"] else ""
         with tempfile.NamedTemporaryFile(dir=self._spool, suffix=".rows") as spool:
             spool.write(memoryview(whole)[insert.end() :])
             spool.flush()
-            head = b"INSERT INTO " + insert["table"] + b" " + (insert["columns"] or b"")
-            refuse_outside(head.decode())
-            settings = b" SETTINGS " + insert["settings"] if insert["settings"] else b""
             sql = (
-                f"{head.decode()} FROM INFILE {literal(spool.name)} COMPRESSION 'none'"
-                f"{settings.decode()} FORMAT {insert['format'].decode()}"
+                f"INSERT INTO {parts['table']} {parts['columns']} FROM INFILE "
+                f"{literal(spool.name)} COMPRESSION 'none' {settings} FORMAT {parts['format']}"
             )
             with self._handle() as handle:
                 result = handle.run(sql, "Null", statement)
-                return Answer(b"", "Null", int(result.rows_read()), int(result.bytes_read()))
+                return Answer(
+                    b"", "Null", int(result.rows_read()), int(result.bytes_read()), written=True
+                )
 
     def close(self) -> None:
         """Wait for what runs, then close every handle."""
-        for _ in self._handles:
-            self._idle.get()
-        for handle in self._handles:
+        for handle in [self._idle.get() for _ in range(self._handles)]:
             handle.connection.close()
+
+
+def own_default_database(connection: Any, path: Path) -> None:
+    """Make ``default`` a plain database.
+
+    The engine lays it over the file system, where every path is a table that anybody may select
+    from. Its tables, if it has any, stay: nothing is dropped.
+    """
+    connection.query("DETACH DATABASE default", "Null")
+    verb = "ATTACH" if (path / "metadata" / "default.sql").exists() else "CREATE"
+    engine = "" if verb == "ATTACH" else " ENGINE = Atomic"
+    connection.query(f"{verb} DATABASE default{engine}", "Null")
+
+
+def text(sql: bytes) -> str:
+    """The SQL as text; :class:`RefusedError` when it is not UTF-8."""
+    try:
+        return sql.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RefusedError(
+            62, "SYNTAX_ERROR", f"the query is not UTF-8 at byte {error.start}"
+        ) from None
 
 
 def quoted(identifier: str) -> str:
@@ -203,54 +255,65 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def refuse_outside(sql: str) -> None:
-    """Raise :class:`Refused` when the SQL would reach files, other hosts or programs."""
-    found = OUTSIDE.search(LITERAL.sub("''", sql))
-    if found:
-        raise Refused(
-            497, "ACCESS_DENIED", f"{found.group(0).strip(' (')} is not allowed through this interface"
-        )
-
-
-def parse(query: Mapping[str, str], body: bytes, headers: Mapping[str, str]) -> Statement:
-    """A statement from URL parameters, body and headers; raises :class:`Refused`."""
+def parse(
+    method: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str]
+) -> Statement:
+    """A statement from URL parameters, body and headers; raises :class:`RefusedError`."""
     settings, parameters = {}, {}
     for name, value in query.items():
         if name.startswith("param_"):
             parameters[name.removeprefix("param_")] = value
         elif name not in RESERVED:
             if not SETTING_NAME.match(name):
-                raise Refused(115, "UNKNOWN_SETTING", f"Unknown setting {name}")
+                raise RefusedError(115, "UNKNOWN_SETTING", f"Unknown setting {name}")
             settings[name] = value
-    sql = query.get("query", "").encode()
+    for flag in ("compress", "decompress"):
+        if query.get(flag, "0") not in ("0", "false"):
+            raise RefusedError(
+                48, "NOT_IMPLEMENTED", f"{flag}=1 is not supported: use Content-Encoding"
+            )
     return Statement(
-        sql=sql,
+        sql=query.get("query", "").encode(),
         data=body,
         database=query.get("database") or headers.get("x-clickhouse-database") or "default",
         settings=settings,
         parameters=parameters,
-        default_format=query.get("default_format") or headers.get("x-clickhouse-format") or "TabSeparated",
+        default_format=query.get("default_format")
+        or headers.get("x-clickhouse-format")
+        or "TabSeparated",
+        readonly=method == "GET" or query.get("readonly", "0") != "0",
     )
 
 
 def decompressed(body: bytes, encoding: str) -> bytes:
-    """The body as sent before Content-Encoding; raises :class:`Refused` when it is not that or too large."""
+    """The body as it was before Content-Encoding; :class:`RefusedError` when cut or too large."""
+    if not encoding or encoding == "identity":
+        return body
+    if encoding not in DECOMPRESSORS:
+        raise RefusedError(432, "UNKNOWN_CODEC", f"Content-Encoding {encoding} is not supported")
+    plain = bytearray()
     try:
-        if not encoding or encoding == "identity":
-            return body
-        if encoding == "lz4":
-            plain = lz4.frame.LZ4FrameDecompressor().decompress(body, max_length=BODY_LIMIT + 1)
-        elif encoding == "zstd":
-            plain = zstd.ZstdDecompressor().decompress(body, max_length=BODY_LIMIT + 1)
-        elif encoding in ("gzip", "deflate"):
-            plain = zlib.decompressobj(wbits=47).decompress(body, BODY_LIMIT + 1)
-        else:
-            raise Refused(432, "UNKNOWN_CODEC", f"Content-Encoding {encoding} is not supported")
+        while body:  # a body may hold several frames, one after another
+            frame = DECOMPRESSORS[encoding]()
+            plain += frame.decompress(body, BODY_LIMIT + 1 - len(plain))
+            if len(plain) > BODY_LIMIT:
+                raise RefusedError(307, "TOO_MANY_BYTES", f"body is larger than {BODY_LIMIT} bytes")
+            if not frame.eof:
+                raise EOFError("it ends in the middle")
+            body = frame.unused_data or b""
     except (RuntimeError, zstd.ZstdError, zlib.error, EOFError) as error:
-        raise Refused(354, "ZLIB_INFLATE_FAILED", f"body is not valid {encoding}: {error}") from None
-    if len(plain) > BODY_LIMIT:
-        raise Refused(307, "TOO_MANY_BYTES", f"body is larger than {BODY_LIMIT} bytes")
+        raise RefusedError(
+            354, "ZLIB_INFLATE_FAILED", f"body is not valid {encoding}: {error}"
+        ) from None
     return bytes(plain)
+
+
+DECOMPRESSORS: Mapping[str, Callable[[], Any]] = {
+    "lz4": lz4.frame.LZ4FrameDecompressor,
+    "zstd": zstd.ZstdDecompressor,
+    "gzip": lambda: zlib.decompressobj(wbits=47),
+    "deflate": lambda: zlib.decompressobj(wbits=47),
+}
 
 
 def create_app(engine: Engine) -> Starlette:
@@ -260,24 +323,25 @@ def create_app(engine: Engine) -> Starlette:
         return PlainTextResponse("Ok.\n")
 
     async def query(request: Request) -> Response:
+        started = time.monotonic()
         query_id = request.query_params.get("query_id") or str(uuid.uuid4())
         headers = {"X-ClickHouse-Query-Id": query_id, "X-ClickHouse-Server-Display-Name": "quanyu"}
         try:
             body = await bounded_body(request)
             body = decompressed(body, request.headers.get("content-encoding", ""))
-            statement = parse(dict(request.query_params), body, request.headers)
+            query = dict(request.query_params)
+            statement = parse(request.method, query, body, request.headers)
             if not statement.sql.strip() and not body.strip():
                 return PlainTextResponse("Ok.\n")
             answer = await run_in_threadpool(engine.execute, statement)
         except Exception as error:
             return failure(error, headers)
         headers["X-ClickHouse-Format"] = answer.format
-        headers["X-ClickHouse-Summary"] = (
-            f'{{"read_rows":"{answer.rows}","read_bytes":"{answer.bytes_read}",'
-            f'"written_rows":"{answer.rows}","written_bytes":"{answer.bytes_read}"}}'
-        )
+        headers["X-ClickHouse-Summary"] = summary(answer, time.monotonic() - started)
         return Response(
-            answer.body, media_type=CONTENT_TYPES.get(answer.format, "text/plain; charset=UTF-8"), headers=headers
+            answer.body,
+            media_type=CONTENT_TYPES.get(answer.format, "text/plain; charset=UTF-8"),
+            headers=headers,
         )
 
     return Starlette(
@@ -288,14 +352,22 @@ def create_app(engine: Engine) -> Starlette:
     )
 
 
+def summary(answer: Answer, seconds: float) -> str:
+    """What was read and written, as a server says it: numbers as strings."""
+    written = (answer.rows, answer.bytes_read) if answer.written else (0, 0)
+    names = ("read_rows", "read_bytes", "written_rows", "written_bytes", "elapsed_ns")
+    values = (answer.rows, answer.bytes_read, *written, int(seconds * 1e9))
+    return json.dumps({name: str(value) for name, value in zip(names, values, strict=True)})
+
+
 async def bounded_body(request: Request) -> bytes:
-    """The request's body; :class:`Refused` once it passes the limit, whatever its header said."""
+    """The request's body; :class:`RefusedError` once it passes the limit, whatever its header."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > BODY_LIMIT:
-            raise Refused(307, "TOO_MANY_BYTES", f"body is larger than {BODY_LIMIT} bytes")
+            raise RefusedError(307, "TOO_MANY_BYTES", f"body is larger than {BODY_LIMIT} bytes")
         parts.append(part)
     return b"".join(parts)
 
@@ -318,17 +390,29 @@ def failure(error: Exception, headers: dict[str, str]) -> Response:
 def main() -> None:
     """Serve the home's engine until SIGTERM; inserts that run are finished first."""
     settings = load_settings()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelName(settings.log_level)
+        ),
+    )
+    # Days are cut in UTC unless a query says otherwise, wherever the machine stands.
+    os.environ["TZ"] = "UTC"
     engine = Engine(settings.home.resolve() / "clickhouse")
     config = uvicorn.Config(
         create_app(engine),
-        host=settings.bind,
+        host="127.0.0.1",
         port=settings.clickhouse_port,
         log_level="warning",
         timeout_graceful_shutdown=8,
-        # A pooled client may come back after minutes; a closed keep-alive costs it a failed request.
+        # A pooled client may come back after minutes; a closed connection costs it a request.
         timeout_keep_alive=75,
     )
-    # uvicorn raises the signal again once it has stopped; by then there is still an engine to close.
+    # uvicorn raises the signal again when it has stopped; there is still an engine to close then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run()
