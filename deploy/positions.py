@@ -20,10 +20,7 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # OffsetSpec is not in __all__
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.errors import QuanyuError
 from schemas.kafka import Config, admin_config, consumer_config

@@ -106,7 +106,7 @@ class Stack:
                 process.wait()
 
 
-def quiet(settings: Settings) -> dict[str, str]:
+def quiet(settings: Settings) -> dict[str, str | int | float | bool]:
     """Admin configuration that does not log refused connections while a broker starts."""
     return {"bootstrap.servers": settings.bootstrap, "log_level": "0"}
 
