@@ -227,12 +227,19 @@ def own_default_database(connection: Any, path: Path) -> None:
     """Make ``default`` a plain database.
 
     The engine lays it over the file system, where every path is a table that anybody may select
-    from. Its tables, if it has any, stay: nothing is dropped.
+    from. Its tables, if it has any, stay.
     """
     connection.query("DETACH DATABASE default", "Null")
-    verb = "ATTACH" if (path / "metadata" / "default.sql").exists() else "CREATE"
-    engine = "" if verb == "ATTACH" else " ENGINE = Atomic"
-    connection.query(f"{verb} DATABASE default{engine}", "Null")
+    if any((path / "metadata" / "default").glob("*.sql")):
+        connection.query("ATTACH DATABASE default", "Null")
+        return
+    # Without tables the engine forgets the database's id and cannot attach it again.
+    for left in (path / "metadata" / "default.sql", path / "metadata" / "default"):
+        if left.is_dir() and not left.is_symlink():
+            left.rmdir()
+        else:
+            left.unlink(missing_ok=True)
+    connection.query("CREATE DATABASE default ENGINE = Atomic", "Null")
 
 
 def text(sql: bytes) -> str:
