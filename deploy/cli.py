@@ -9,11 +9,14 @@ import typer
 from schemas.errors import QuanyuError
 
 AREAS = (
-    "stack", "schemas", "topics", "tables", "replay", "simulate", "audit", "dlq", "bench", "faults", "demo",
-)  # fmt: skip
+    *("stack", "schemas", "topics", "tables", "replay", "simulate", "audit", "dlq"),
+    *("bench", "faults", "demo"),
+)
 
 #: It ran and the answer is bad / it could not run.
 EXIT_BAD, EXIT_UNABLE = 1, 2
+#: Packages whose errors mean that Kafka or ClickHouse does not answer or refused.
+UNREACHABLE = {"cimpl", "confluent_kafka", "clickhouse_connect", "httpx", "urllib3"}
 
 
 def create_app() -> typer.Typer:
@@ -43,6 +46,15 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BAD)
+    except Exception as error:
+        package = type(error).__module__.split(".")[0]
+        if package not in UNREACHABLE and not isinstance(error, ConnectionError):
+            raise
+        print(
+            f"quanyu: Kafka or ClickHouse did not do what was asked: {error}; see quanyu status",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_UNABLE)
 
 
 if __name__ == "__main__":

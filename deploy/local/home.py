@@ -1,4 +1,4 @@
-"""A home: the folder that holds one embedded stack's data, logs, keys and addresses; one owner at a time."""
+"""A home: the folder of one embedded stack, its data, logs, keys and ports; one owner at a time."""
 
 import fcntl
 import json
@@ -38,82 +38,104 @@ def read_json(path: Path) -> Any:
         return None
 
 
+#: What ``up`` was told and a command typed later in another shell must know too.
+REMEMBERED = frozenset(
+    {
+        *("port", "bind", "city", "environment", "kafka", "clickhouse", "clickhouse_database"),
+        *("clickhouse_cluster", "schema_registry_url", "keys_file"),
+    }
+)
+
+
 def prepare(settings: Settings) -> None:
-    """Make the home: folders, the stack file with its ports, a key for each channel (0600)."""
+    """Make the home: folders, the stack file, a key for each channel (both 0600)."""
     home = settings.home
     (home / "logs").mkdir(parents=True, exist_ok=True)
-    write_json(
-        home / STACK_FILE,
-        {
-            "port": settings.port,
-            "bind": settings.bind,
-            "city": settings.city,
-            "kafka": settings.kafka,
-            "clickhouse": settings.clickhouse,
-        },
-    )
+    remembered = settings.model_dump(mode="json", include=set(REMEMBERED), exclude_none=True)
+    write_json(home / STACK_FILE, remembered, 0o600)
     keys = read_json(settings.keys_path) or {}
-    missing = [name for name in channel_names() if name not in keys]
+    missing = {name: secrets.token_urlsafe(24) for name in channel_names() if name not in keys}
     if missing:
-        write_json(settings.keys_path, keys | {name: secrets.token_urlsafe(24) for name in missing}, 0o600)
+        write_json(settings.keys_path, keys | missing, 0o600)
 
 
 @contextmanager
 def owned(home: Path) -> Iterator[None]:
     """Hold the home's lock; :class:`QuanyuError` when another stack runs in it."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / LOCK_FILE).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise QuanyuError(
-                f"{home} already has a running stack; see quanyu status, or use another QUANYU_HOME"
-            ) from None
+    with (home / LOCK_FILE).open("a+", encoding="utf-8") as lock:
+        # Whoever only asks for the owner holds the lock too, for a moment.
+        end = time.monotonic() + 1.0
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > end:
+                    raise busy(home) from None
+                time.sleep(0.05)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
-def is_owned(home: Path) -> bool:
-    """Whether a stack runs in the home."""
+def busy(home: Path) -> QuanyuError:
+    """What to say when another stack runs in the home."""
+    return QuanyuError(
+        f"{home} already has a running stack (process {owner(home) or 'unknown'}): stop it with "
+        f"quanyu down --home {home}, or use another home: quanyu up --home …"
+    )
+
+
+def owner(home: Path) -> int | None:
+    """Pid of the process that runs a stack in the home, if one does."""
     try:
-        with (home / LOCK_FILE).open("r") as lock:
+        with (home / LOCK_FILE).open("r", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                return True
+                return int(lock.read() or 0) or None
     except FileNotFoundError:
         pass
-    return False
+    return None
 
 
 def kill_leftovers(home: Path) -> list[str]:
     """Kill processes that a dead owner of the home left behind; their names.
 
-    A pid counts only with the start time that was recorded with it.
+    The kernel has killed them already where it can (Linux). A pid counts only with the start time
+    that was recorded with it. Not to be called while an owner lives.
     """
     killed = []
     for part in (read_json(home / PARTS_FILE) or {}).get("parts", []):
         try:
             process = psutil.Process(part["pid"])
-            if abs(process.create_time() - part["created"]) < 1.0:
-                process.send_signal(signal.SIGKILL)
-                process.wait(10)
-                killed.append(str(part["name"]))
+            if abs(process.create_time() - part["created"]) > 1.0 or not alive(process):
+                continue
+            process.send_signal(signal.SIGKILL)
+            killed.append(str(part["name"]))
+            end = time.monotonic() + 10.0
+            while alive(process) and time.monotonic() < end:
+                time.sleep(0.05)
         except (psutil.Error, KeyError, TypeError):
             continue
     return killed
 
 
-def supervisor_pid(home: Path) -> int | None:
-    """Pid of the home's supervisor, if it lives."""
-    pid = (read_json(home / PARTS_FILE) or {}).get("supervisor")
-    return pid if isinstance(pid, int) and is_owned(home) and psutil.pid_exists(pid) else None
+def alive(process: psutil.Process) -> bool:
+    """Whether the process still runs; a zombie holds neither port nor file."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_released(home: Path, limit_s: float) -> bool:
     """Whether the home became free within the limit."""
     end = time.monotonic() + limit_s
-    while is_owned(home):
+    while owner(home) is not None:
         if time.monotonic() > end:
             return False
-        time.sleep(0.1)
+        time.sleep(0.05)
     return True

