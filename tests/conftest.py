@@ -1,7 +1,7 @@
 """Fixtures shared by every test: the real Kafka broker and the real ClickHouse engine, once a run.
 
-With ``QUANYU_TEST_CONTAINERS=1`` and a Docker engine the same fixtures use testcontainers; the tests do
-not know which it is.
+With ``QUANYU_TEST_CONTAINERS=1`` and a Docker engine the same fixtures use testcontainers; the
+tests do not know which it is.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import os
 import random
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,12 +17,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import clickhouse_connect
-import httpx
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from deploy.local.parts import child_environment, http_ok, kafka_answers, module
+from deploy.local.supervisor import die_with_parent
 from schemas.settings import Settings
 
 T = TypeVar("T")
@@ -67,32 +67,30 @@ class Stack:
 
     def start_clickhouse(self) -> None:
         """Start the engine behind its HTTP interface and wait until it answers."""
-        env = {**os.environ, "QUANYU_HOME": str(self.settings.home), "QUANYU_PORT": str(self.settings.port)}
-        log = (self.settings.home / "clickhouse.log").open("ab")
-        self.processes["clickhouse"] = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local.clickhouse"], env=env, stdout=log, stderr=log
-        )
-
-        def answers() -> bool:
-            with contextlib.suppress(httpx.HTTPError):
-                return httpx.get(f"{self.settings.clickhouse_url}/ping").status_code == 200
-            return False
-
-        eventually(answers, START_LIMIT_S)
+        self._launch("clickhouse")
+        eventually(lambda: http_ok(self.settings.clickhouse_port, "/ping"), START_LIMIT_S)
 
     def start_kafka(self) -> None:
-        """Start the broker and wait until it answers."""
-        from deploy.local.kafka import command
-
-        log = (self.settings.home / "kafka.log").open("ab")
-        self.processes["kafka"] = subprocess.Popen(command(self.settings), stdout=log, stderr=log)
+        """Start the broker and wait until a client sees it."""
+        self._launch("kafka")
 
         def answers() -> bool:
             with contextlib.suppress(KafkaException):
                 return bool(AdminClient(quiet(self.settings)).list_topics(timeout=2).brokers)
             return False
 
-        eventually(answers, START_LIMIT_S)
+        eventually(lambda: kafka_answers(self.settings.kafka_port) and answers(), START_LIMIT_S)
+
+    def _launch(self, name: str) -> None:
+        with (self.settings.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                module(f"deploy.local.{name}"),
+                env=child_environment(self.settings, {}),
+                stdout=log,
+                stderr=log,
+                # A test run that is killed leaves nothing behind.
+                preexec_fn=die_with_parent(),
+            )
 
     def stop(self) -> None:
         """Stop what runs; nothing is left behind."""
@@ -133,7 +131,9 @@ class Fresh:
         self.create_topic(name, partitions, config)
         return name
 
-    def create_topic(self, name: str, partitions: int = 4, config: dict[str, str] | None = None) -> None:
+    def create_topic(
+        self, name: str, partitions: int = 4, config: dict[str, str] | None = None
+    ) -> None:
         """Create a topic and wait until a client can see its leaders."""
         admin = AdminClient(quiet(self.settings))
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
@@ -197,7 +197,9 @@ def settings(stack: Stack) -> Settings:
 @pytest.fixture
 def clickhouse(settings: Settings) -> Iterator[Client]:
     """A plain ClickHouse client."""
-    client = clickhouse_connect.get_client(dsn=settings.clickhouse_url, autogenerate_session_id=False)
+    client = clickhouse_connect.get_client(
+        dsn=settings.clickhouse_url, autogenerate_session_id=False
+    )
     yield client
     client.close()
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -237,10 +238,10 @@ class Supervisor:
 def die_with_parent() -> Callable[[], None] | None:
     """What a child does before exec so that the kernel kills it when we die, even by ``kill -9``.
 
-    To be called and used in the main thread: the kernel watches the thread that forked. None where
-    there is no such call (not Linux): there the next ``up`` or ``down`` kills what was left.
+    None where that cannot be: not on Linux, where the next ``up`` or ``down`` kills what was left;
+    and not in another thread than the main one, as the kernel watches the thread that forked.
     """
-    if LIBC is None:
+    if LIBC is None or threading.current_thread() is not threading.main_thread():
         return None
     parent = os.getpid()
 
