@@ -1,0 +1,54 @@
+"""``python -m tests.bench``: every figure in one run, so that ratios mean something."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import end_to_end, transport
+
+
+def machine() -> dict[str, Any]:
+    """What was measured, where."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def main() -> None:
+    """Run the benches; progress on stderr, one table or one JSON object on stdout."""
+    parser = argparse.ArgumentParser(prog="quanyu bench")
+    parser.add_argument("--reports", type=int, default=60_000)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    progress = Console(stderr=True, highlight=False)
+    progress.print("transport with an empty agent …")
+    moved = transport.run()
+    progress.print(f"{moved}\nend to end, {arguments.reports} reports …")
+    whole = end_to_end.run(arguments.reports)
+    result = {"machine": machine(), "transport": moved, "end_to_end": whole}
+    if arguments.json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    table = Table("figure", "value", title=str(result["machine"]))
+    for name, value in moved.items():
+        table.add_row(f"transport: {name}", f"{value:,}")
+    table.add_row("end to end: reports/s, raw topic to visible", f"{whole['pipeline']['reports_per_s']:,}")
+    table.add_row("end to end: per-event Faust reports/s", f"{whole['per_event_faust']['reports_per_s']:,}")
+    table.add_row("end to end: ratio", str(whole["ratio"]))
+    for part in ("stage_us_per_report", "insert_us_per_report", "cpu_us_per_report"):
+        for name, value in whole["pipeline"][part].items():
+            table.add_row(f"{part.removesuffix('_us_per_report')}: {name}", f"{value} µs/report")
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()
