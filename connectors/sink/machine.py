@@ -43,10 +43,10 @@ class Limits:
     bytes: int = 16 * 1024 * 1024
     #: A quiet partition's block waits this long; with intake before it and the insert after it,
     #: a report is visible within a second.
-    age: float = 0.5
-    #: A block that has so many rows at `age` waits until `busy_age`: at 5,000 rows/s blocks of
-    #: 5,000 rows cost half the parts and merges of twice as many small ones.
-    busy_rows: int = 2_000
+    age: float = 0.3
+    #: A block that has so many rows at `age` waits until `busy_age`: from some 1,700 rows/s of a
+    #: partition on, a third of the inserts, parts and merges for the same rows.
+    busy_rows: int = 500
     busy_age: float = 1.0
     #: A finished block is committed with the next one, or alone after this long.
     linger: float = 1.0

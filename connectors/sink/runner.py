@@ -50,7 +50,7 @@ from connectors.sink.machine import (
     Refusal,
     Resume,
 )
-from connectors.sink.table import RefusedError, Tables, UncertainError, decode
+from connectors.sink.table import INSERT_TIMEOUT_S, RefusedError, Tables, UncertainError, decode
 from connectors.sink.visible import observe_visible
 from schemas import metrics
 from schemas.codec import default_codec
@@ -73,6 +73,10 @@ ASK_TIMEOUT_S = 4.0
 DRAIN_S = 4.0
 #: A partition is assigned only when its table can be asked; ClickHouse may be restarting.
 START_PATIENCE_S = 150.0
+#: Longer than this is not slow but lost: a commit is asked for again, a thread that never returns
+#: is ended with its process. Both are harmless, the range is recorded.
+COMMIT_PATIENCE_S = 10.0
+INSERT_PATIENCE_S = 4 * INSERT_TIMEOUT_S
 #: Inserts at once: more than cores, because half of an insert is waiting.
 INSERT_THREADS = 4
 POLL_RECORDS = 10_000
@@ -141,6 +145,7 @@ class _Owned:
     route: Route
     turn: int
     fenced_since: float | None = None
+    working_since: float | None = None
 
 
 class Sink:
@@ -240,6 +245,11 @@ class Sink:
             self._feed(key, owned, machine.Tick(), now)
             if owned.fenced_since is not None and now - owned.fenced_since > 2 * SESSION_TIMEOUT_S:
                 self._fail(f"{key[0]}/{key[1]} was fenced but not taken away")
+            if owned.working_since is not None and now - owned.working_since > INSERT_PATIENCE_S:
+                self._die(f"an insert of {key[0]}/{key[1]} has not come back")
+        if self._committing and now - self._commit_sent_at > COMMIT_PATIENCE_S:
+            log.warning("commit_unanswered", partitions=len(self._committing))
+            self._settle_commit()
         self._send_commits()
 
     def _still_alive(self) -> float:
@@ -292,6 +302,7 @@ class Sink:
             owned = self._owned.get(key)
             if owned is None or owned.turn != turn:
                 continue
+            owned.working_since = None
             self._feed(key, owned, event, now)
             if isinstance(event, Inserted):
                 metrics.SINK_POSITION.labels(*_labels(key)).set(owned.machine.next_offset)
@@ -310,6 +321,7 @@ class Sink:
                 self._to_commit[key] = (owned.turn, action)
             case Insert() | DeadLetter():
                 self._in_flight += 1
+                owned.working_since = _clock()
                 proven_at = self._proven_at[key]
                 self._inserts.submit(self._work, key, owned.turn, owned.route, action, proven_at)
             case Pause():

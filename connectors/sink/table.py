@@ -42,6 +42,9 @@ DATA_ERRORS = frozenset(
     }
 )
 UNKNOWN_DATABASE = 81
+#: Decoded at once and then turned into columns: tens of thousands of live dicts keep the garbage
+#: collector busy and cost as much again as decoding them.
+DECODE_RECORDS = 1_000
 #: Pinned, because their defaults moved between versions or may be changed in a user's profile.
 INSERT_SETTINGS: Mapping[str, int | str] = {
     "async_insert": 0,
@@ -86,25 +89,29 @@ class Rows:
 
 def decode(codec: Codec, record_name: str, block: Block) -> Rows:
     """Columns by field name, in offset order, plus the records that are no `record_name`."""
-    values = [record.body.value() for record in block.records]
-    records, errors = codec.decode_batch(record_name, values)
-    undecodable = [(block.records[index], error) for index, error in sorted(errors.items())]
-    rows = [record for record in records if record is not None]
-    if not rows:
-        return Rows({}, 0, undecodable)
-    offsets = [
-        record.offset
-        for record, found in zip(block.records, records, strict=True)
-        if found is not None
-    ]
-    fields = tuple(rows[0])
-    columns: dict[str, Sequence[Any]] = dict(
-        zip(fields, zip(*map(itemgetter(*fields), rows), strict=True), strict=True)
-    )
-    columns["_topic"] = [block.topic] * len(rows)
-    columns["_partition"] = [block.partition] * len(rows)
-    columns["_offset"] = offsets
-    return Rows(columns, len(rows), undecodable)
+    columns: dict[str, list[Any]] = {}
+    offsets: list[int] = []
+    undecodable: list[tuple[Record, DecodeError]] = []
+    for start in range(0, len(block.records), DECODE_RECORDS):
+        chunk = block.records[start : start + DECODE_RECORDS]
+        records, errors = codec.decode_batch(record_name, [r.body.value() for r in chunk])
+        undecodable += [(chunk[index], error) for index, error in sorted(errors.items())]
+        if errors:
+            chunk = tuple(r for index, r in enumerate(chunk) if index not in errors)
+        rows = [record for record in records if record is not None]
+        if not rows:
+            continue
+        fields = tuple(rows[0])
+        for name, column in zip(
+            fields, zip(*map(itemgetter(*fields), rows), strict=True), strict=True
+        ):
+            columns.setdefault(name, []).extend(column)
+        offsets += [record.offset for record in chunk]
+    if offsets:
+        columns["_topic"] = [block.topic] * len(offsets)
+        columns["_partition"] = [block.partition] * len(offsets)
+        columns["_offset"] = offsets
+    return Rows(columns, len(offsets), undecodable)
 
 
 class Tables:
