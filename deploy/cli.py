@@ -1,6 +1,7 @@
 """``quanyu``: the command line. Each area's commands live in ``deploy/commands/<area>.py``."""
 
 import importlib
+import logging
 import os
 import sys
 
@@ -36,6 +37,8 @@ def create_app() -> typer.Typer:
 
 def main() -> None:
     """Run; a user's mistake ends in one sentence and exit 2, never in a traceback."""
+    # What the drivers have to say of an error is in the error, which we print.
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     try:
         create_app()()
     except QuanyuError as error:

