@@ -101,7 +101,11 @@ def _csv(path: Path) -> Iterator[Entry]:
 def _row(number: int, header: list[str], row: list[str]) -> Entry:
     joined = ",".join(row).encode("utf-8", "surrogateescape")
     if len(row) != len(header):
-        return Entry(number, data=joined[:CELL_LIMIT], defect=f"malformed:{len(row)} cells, {len(header)} columns")
+        return Entry(
+            number,
+            data=joined[:CELL_LIMIT],
+            defect=f"malformed:{len(row)} cells, {len(header)} columns",
+        )
     try:
         joined.decode("utf-8")
     except UnicodeDecodeError:
@@ -111,7 +115,11 @@ def _row(number: int, header: list[str], row: list[str]) -> Entry:
 
 def _bounded(number: int, fields: dict[str, Any], data: bytes) -> Entry:
     if len(data) > CELL_LIMIT:
-        return Entry(number, data=data[:CELL_LIMIT], defect=f"malformed:{len(data)} bytes, limit {CELL_LIMIT}")
+        return Entry(
+            number,
+            data=data[:CELL_LIMIT],
+            defect=f"malformed:{len(data)} bytes, limit {CELL_LIMIT}",
+        )
     return Entry(number, fields)
 
 
@@ -129,7 +137,9 @@ def _json_lines(path: Path) -> Iterator[Entry]:
                 yield Entry(number, data=line[:CELL_LIMIT], defect="encoding:not UTF-8")
                 continue
             except (json.JSONDecodeError, RecursionError) as error:
-                yield Entry(number, data=line[:CELL_LIMIT], defect=f"malformed:{type(error).__name__}")
+                yield Entry(
+                    number, data=line[:CELL_LIMIT], defect=f"malformed:{type(error).__name__}"
+                )
                 continue
             if not isinstance(fields, dict):
                 yield Entry(number, data=line[:CELL_LIMIT], defect="malformed:not an object")
@@ -142,10 +152,21 @@ def _xlsx(path: Path) -> Iterator[Entry]:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(item.file_size for item in archive.infolist())
         if unpacked > XLSX_LIMIT:
-            raise QuanyuError(f"{path}: unpacks to {unpacked >> 20} MB, limit {XLSX_LIMIT >> 20} MB")
+            raise QuanyuError(
+                f"{path}: unpacks to {unpacked >> 20} MB, limit {XLSX_LIMIT >> 20} MB"
+            )
         book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, EOFError, OSError) as error:
-        raise QuanyuError(f"{path}: not a readable .xlsx ({error}); save it again from the spreadsheet") from None
+    except (
+        zipfile.BadZipFile,
+        InvalidFileException,
+        KeyError,
+        ValueError,
+        EOFError,
+        OSError,
+    ) as error:
+        raise QuanyuError(
+            f"{path}: not a readable .xlsx ({error}); save it again from the spreadsheet"
+        ) from None
     try:
         rows = book.worksheets[0].iter_rows(values_only=True)
         header = [str(cell) if cell is not None else "" for cell in next(rows, ())]
@@ -156,6 +177,8 @@ def _xlsx(path: Path) -> Iterator[Entry]:
             if all(cell is None for cell in row):
                 continue
             number += 1
-            yield Entry(number, {name: cell for name, cell in zip(header, row, strict=False) if name})
+            yield Entry(
+                number, {name: cell for name, cell in zip(header, row, strict=False) if name}
+            )
     finally:
         book.close()

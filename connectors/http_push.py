@@ -97,7 +97,12 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                 "required": True,
                 "content": {
                     "application/json": {
-                        "schema": {"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
+                        "schema": {
+                            "anyOf": [
+                                {"type": "object"},
+                                {"type": "array", "items": {"type": "object"}},
+                            ]
+                        }
                     }
                 },
             }
@@ -111,16 +116,24 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
             spec = _channel(name)
             if not keys.accepts(name, x_api_key or ""):
                 raise Refused(401, "key", f"X-API-Key is missing or not the key of {name}")
-            natives, payloads = _read(spec, await _body(request), request.headers.get("content-type", ""))
+            natives, payloads = _read(
+                spec, await _body(request), request.headers.get("content-type", "")
+            )
             received_at = int(time.time() * 1000)
             raws = [
-                to_raw_report(spec, native, received_at=received_at, connector=TRANSPORT, payload=payload)
+                to_raw_report(
+                    spec, native, received_at=received_at, connector=TRANSPORT, payload=payload
+                )
                 for native, payload in zip(natives, payloads, strict=True)
             ]
             for index, raw in enumerate(raws):
                 if not raw["native_id"]:
                     raise Refused(
-                        400, "missing_native_id", f"{spec.native_id} is missing or empty", spec.native_id, index
+                        400,
+                        "missing_native_id",
+                        f"{spec.native_id} is missing or empty",
+                        spec.native_id,
+                        index,
                     )
                 if raw["defects"]:
                     field = raw["defects"][0].partition(":")[0]
@@ -149,7 +162,9 @@ def _publish(publisher: Publisher, raws: list[dict[str, Any]]) -> None:
             headers={"Retry-After": str(error.retry_after_s)},
         ) from None  # fmt: skip
     except Unpublishable as error:
-        raise Refused(413, "record_too_large", f"a report is larger than the broker takes: {error}") from None
+        raise Refused(
+            413, "record_too_large", f"a report is larger than the broker takes: {error}"
+        ) from None
 
 
 def _channel(name: str) -> ChannelSpec:
@@ -167,7 +182,11 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > BODY_LIMIT:
-            raise Refused(413, "body_too_large", f"the body is larger than {BODY_LIMIT} bytes; send fewer at once")
+            raise Refused(
+                413,
+                "body_too_large",
+                f"the body is larger than {BODY_LIMIT} bytes; send fewer at once",
+            )
         parts.append(part)
     return b"".join(parts)
 
@@ -177,14 +196,18 @@ def _read(
 ) -> tuple[list[dict[str, Any]], list[bytes | None]]:
     """Native messages and, for a single one, its very bytes."""
     if content_type.partition(";")[0].strip().lower() not in ("application/json", ""):
-        raise Refused(415, "content_type", f"Content-Type {content_type[:60]!r}; send application/json")
+        raise Refused(
+            415, "content_type", f"Content-Type {content_type[:60]!r}; send application/json"
+        )
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise Refused(400, "encoding", f"the body is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise Refused(
-            400, "not_json", f"the body is not JSON: {error.msg}, line {error.lineno} column {error.colno}"
+            400,
+            "not_json",
+            f"the body is not JSON: {error.msg}, line {error.lineno} column {error.colno}",
         ) from None
     except RecursionError:
         raise Refused(400, "depth", f"the body is nested deeper than {DEPTH_LIMIT}") from None

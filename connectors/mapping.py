@@ -17,7 +17,12 @@ TEXT_FIELDS = tuple(name for name in get_args(MappedField) if name != "media")
 
 
 def to_raw_report(
-    spec: ChannelSpec, native: Mapping[str, Any], *, received_at: int, connector: str, payload: bytes | None = None
+    spec: ChannelSpec,
+    native: Mapping[str, Any],
+    *,
+    received_at: int,
+    connector: str,
+    payload: bytes | None = None,
 ) -> RawReport:
     """Map one native message; ``payload`` are its bytes, else they are its JSON.
 
@@ -26,9 +31,9 @@ def to_raw_report(
     """
     defects: list[str] = []
     if payload is None:
-        payload = json.dumps(native, ensure_ascii=False, default=_json_default, separators=(",", ":")).encode(
-            "utf-8", "surrogatepass"
-        )
+        payload = json.dumps(
+            native, ensure_ascii=False, default=_json_default, separators=(",", ":")
+        ).encode("utf-8", "surrogatepass")
     raw: RawReport = {
         "channel": spec.name,
         "native_id": _text(_at(native, spec.native_id)) or None,
@@ -51,7 +56,7 @@ def to_raw_report(
             raw["revision"] = 0
             defects.append("revision:not_a_number")
     for name in TEXT_FIELDS:
-        source = spec.fields.get(name)  # type: ignore[call-overload]  # TEXT_FIELDS are MappedFields
+        source = spec.fields.get(name)
         raw[name] = _first(native, source) if source else None
     raw["crs"] = raw["crs"] or (spec.crs if raw["lon"] else None)
     if raw["category"] in spec.categories:
@@ -61,7 +66,9 @@ def to_raw_report(
     media = spec.fields.get("media")
     if media:
         found = _at(native, media if isinstance(media, str) else media[0])
-        raw["media"] = [_text(item) for item in (found if isinstance(found, list) else [found]) if item]
+        raw["media"] = [
+            _text(item) for item in (found if isinstance(found, list) else [found]) if item
+        ]
     return raw
 
 
@@ -125,6 +132,6 @@ def _json_default(value: Any) -> str:
 def _iso(text: str, pattern: str) -> str:
     """The time in ISO form when it fits the channel's pattern, else as received."""
     try:
-        return datetime.strptime(text.strip(), pattern).isoformat()  # noqa: DTZ007 - the zone follows at intake
+        return datetime.strptime(text.strip(), pattern).isoformat()
     except ValueError:
         return text

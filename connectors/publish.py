@@ -105,7 +105,9 @@ class Publisher:
                     raise self._meaning(error.args[0]) from None
         # The producer gives up a record after its delivery timeout; a little later we must know of each.
         if not batch.done.wait(CONFIRM_TIMEOUT_S + 2.0):
-            raise BrokerBehind(f"the broker confirmed {len(raws) - batch.left} of {len(raws)} in time")
+            raise BrokerBehind(
+                f"the broker confirmed {len(raws) - batch.left} of {len(raws)} in time"
+            )
         if batch.error is not None:
             raise self._meaning(batch.error)
         channel = raws[0]["channel"]

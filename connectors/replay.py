@@ -117,7 +117,9 @@ def _raw(spec: ChannelSpec, entry: Entry, file: Path) -> RawReport:
     received_at = int(time.time() * 1000)
     connector = f"replay:{file.name}:{entry.number}"
     if entry.fields is None:
-        return undecodable(spec, entry.data, entry.defect, received_at=received_at, connector=connector)
+        return undecodable(
+            spec, entry.data, entry.defect, received_at=received_at, connector=connector
+        )
     return to_raw_report(spec, entry.fields, received_at=received_at, connector=connector)
 
 

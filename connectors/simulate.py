@@ -52,7 +52,9 @@ def simulate(
     try:
         keys = json.loads(settings.keys_path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
-        raise QuanyuError(f"{settings.keys_path}: no channel keys; start the stack: quanyu up") from None
+        raise QuanyuError(
+            f"{settings.keys_path}: no channel keys; start the stack: quanyu up"
+        ) from None
     simulator = Simulator(load_city(settings.city), seed)
     result = SimulationResult(seed)
     started = time.monotonic()
@@ -77,7 +79,10 @@ def simulate(
 
 
 def _send(
-    client: httpx.Client, keys: dict[str, str], batch: list[SimulatedReport], result: SimulationResult
+    client: httpx.Client,
+    keys: dict[str, str],
+    batch: list[SimulatedReport],
+    result: SimulationResult,
 ) -> None:
     by_channel: dict[str, list[SimulatedReport]] = {}
     for report in batch:
@@ -93,14 +98,20 @@ def _send(
 
 
 def _deliver(
-    client: httpx.Client, channel: str, key: str, natives: list[dict[str, Any]], result: SimulationResult
+    client: httpx.Client,
+    channel: str,
+    key: str,
+    natives: list[dict[str, Any]],
+    result: SimulationResult,
 ) -> None:
     """Until it is confirmed; a refusal that repetition cannot heal is raised."""
     end = time.monotonic() + PATIENCE_S
     problem = ""
     while time.monotonic() < end:
         try:
-            answer = client.post(f"/channels/{channel}/reports", json=natives, headers={"X-API-Key": key})
+            answer = client.post(
+                f"/channels/{channel}/reports", json=natives, headers={"X-API-Key": key}
+            )
             if answer.status_code == 202:
                 return
             problem = f"{answer.status_code} {answer.text[:200]}"
@@ -110,4 +121,6 @@ def _deliver(
             problem = f"{type(error).__name__}: {error}"
         result.repeated_requests += 1
         time.sleep(0.5)
-    raise QuanyuError(f"{channel}: nothing confirmed for {PATIENCE_S:.0f} s ({problem}); see quanyu status")
+    raise QuanyuError(
+        f"{channel}: nothing confirmed for {PATIENCE_S:.0f} s ({problem}); see quanyu status"
+    )

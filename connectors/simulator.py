@@ -81,7 +81,9 @@ class Simulator:
         while True:
             if self._sent and self._rng.random() < RESENT:
                 again = self._rng.choice(self._sent)
-                yield SimulatedReport(again.channel, again.native_id, again.native, again.matter, resent=True)
+                yield SimulatedReport(
+                    again.channel, again.native_id, again.native, again.matter, resent=True
+                )
                 continue
             matter = self._matter()
             for _ in range(self._rng.choice(REPORTS_PER_MATTER)):
@@ -129,12 +131,14 @@ class Simulator:
         title = f"{matter.street.name}{matter.keyword}"
         text = rng.choice(TEXTS).format(place=place, what=matter.keyword)
         crs = {"hotline12345": "GCJ02", "photo_app": "GCJ02", "grid_patrol": "WGS84"}[channel]
-        point = self._point(matter, crs)
+        point: tuple[str, str] | None = self._point(matter, crs)
         if channel == "hotline12345" and rng.random() < HOTLINE_WITHOUT_POINT:
             point = None
         when = datetime.fromtimestamp((now_ms - rng.randrange(0, 1_800_000)) / 1000, self._zone)
         native_id = self._native_id(channel)
-        native = getattr(self, f"_{channel}")(native_id, matter, title, text, place, district, point, when)
+        native = getattr(self, f"_{channel}")(
+            native_id, matter, title, text, place, district, point, when
+        )
         return SimulatedReport(channel, native_id, native, matter)
 
     def _native_id(self, channel: str) -> str:

@@ -48,16 +48,20 @@ class ChannelSpec(BaseModel):
     transports: list[str] = Field(description="How it arrives: http, file.", min_length=1)
     native_id: str = Field(description="Native field with the id; unique inside the channel.")
     revision: str | None = Field(default=None, description="Native field with the revision number.")
-    time_zone: str = Field(default="Asia/Shanghai", description="IANA zone of times without an offset.")
+    time_zone: str = Field(
+        default="Asia/Shanghai", description="IANA zone of times without an offset."
+    )
     crs: Crs | None = Field(
-        default=None, description="CRS of every point of the channel, unless a native field says it."
+        default=None,
+        description="CRS of every point of the channel, unless a native field says it.",
     )
     fields: dict[MappedField, Source] = Field(description="Field of the raw report → native field.")
     time_format: str | None = Field(
         default=None, description="strptime format, only where the times are ambiguous without it."
     )
     categories: dict[str, str] = Field(
-        default_factory=dict, description="Native category → taxonomy code, where the channel knows it."
+        default_factory=dict,
+        description="Native category → taxonomy code, where the channel knows it.",
     )
     usual_gap_s: float = Field(
         default=600.0, gt=0, description="Silence longer than three times this is worth a look."

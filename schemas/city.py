@@ -100,7 +100,9 @@ class Calendar(_Model):
 
     def is_workday(self, day: date) -> bool:
         """Whether work is done on a day of the city."""
-        return day in self.workdays or (day.isoweekday() not in self.weekend and day not in self.holidays)
+        return day in self.workdays or (
+            day.isoweekday() not in self.weekend and day not in self.holidays
+        )
 
 
 class _CityFile(_Model):
@@ -191,8 +193,19 @@ def load_city(city: str) -> CityPack:
     streets = _streets(folder / "streets.csv", codes)
     classes = _taxonomy(folder / "taxonomy.csv")
     return CityPack(
-        file.code, file.name, file.time_zone, districts, streets, file.areas, classes, zone_of,
-        file.merge, file.departments, file.fallback, file.calendar, folder,
+        file.code,
+        file.name,
+        file.time_zone,
+        districts,
+        streets,
+        file.areas,
+        classes,
+        zone_of,
+        file.merge,
+        file.departments,
+        file.fallback,
+        file.calendar,
+        folder,
     )
 
 
@@ -231,7 +244,9 @@ def _taxonomy(path: Path) -> dict[str, TaxonomyClass]:
         if not re.fullmatch(r"\d{4}", row["code"]) or row["code"] in classes:
             raise QuanyuError(f"{where}: code: {row['code']!r} must be four digits and stand once")
         if not deadline:
-            raise QuanyuError(f"{where}: deadline: {row['deadline']!r}; write e.g. 2uh, 4wh, 7wd, 15nd")
+            raise QuanyuError(
+                f"{where}: deadline: {row['deadline']!r}; write e.g. 2uh, 4wh, 7wd, 15nd"
+            )
         if row["level"] not in ("1", "2", "3"):
             raise QuanyuError(f"{where}: level: {row['level']!r} must be 1, 2 or 3")
         classes[row["code"]] = TaxonomyClass(

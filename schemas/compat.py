@@ -60,13 +60,17 @@ def _locked(folder: Path, schemas: Mapping[Version, Any]) -> list[str]:
 def _compatible(name: str, older: int, newest: int, schemas: Mapping[Version, Any]) -> list[str]:
     problems = []
     for reader, writer in ((newest, older), (older, newest)):
-        result = ReaderWriterCompatibilityChecker().get_compatibility(
-            parse_avro(json.dumps(schemas[name, reader])), parse_avro(json.dumps(schemas[name, writer]))
+        checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]  # avro has no types here
+        result = checker.get_compatibility(
+            parse_avro(json.dumps(schemas[name, reader])),
+            parse_avro(json.dumps(schemas[name, writer])),
         )
         if result.compatibility is not SchemaCompatibilityType.compatible:
             where = "; ".join(
                 f"{place or '/'}: {message}"
-                for place, message in zip(sorted(result.locations) or [""], sorted(result.messages) or [""], strict=False)
+                for place, message in zip(
+                    sorted(result.locations) or [""], sorted(result.messages) or [""], strict=False
+                )
             )
             problems.append(
                 f"{name}.v{reader}.avsc cannot read {name}.v{writer}.avsc: {where}; add fields with a "
@@ -84,12 +88,16 @@ def _golden(
     data = path.read_bytes()
     try:
         stream = io.BytesIO(data[HEADER.size :])
-        fastavro.schemaless_reader(stream, _parsed(schemas[name, version]), _parsed(schemas[name, newest]))
+        fastavro.schemaless_reader(
+            stream, _parsed(schemas[name, version]), _parsed(schemas[name, newest])
+        )
     except Exception as error:
         # Whatever fastavro raises, the promise is broken in the same way.
         return [f"{path.name}: version {newest} cannot read it ({error}); keep its fields readable"]
     if stream.read(1):
-        return [f"{path.name}: bytes are left over after the record; was the schema changed in place?"]
+        return [
+            f"{path.name}: bytes are left over after the record; was the schema changed in place?"
+        ]
     return []
 
 
@@ -120,7 +128,13 @@ def _example(schema: Any, named: dict[str, Any]) -> Any:
     if isinstance(schema, list):
         return _example(schema[-1], named)
     if isinstance(schema, str):
-        plain = {"string": "郑州 A1", "int": 7, "long": 1_790_000_000_000, "float": 0.5, "double": 113.65}
+        plain = {
+            "string": "郑州 A1",
+            "int": 7,
+            "long": 1_790_000_000_000,
+            "float": 0.5,
+            "double": 113.65,
+        }
         plain |= {"boolean": True, "bytes": b"\x00\xff", "null": None}
         return plain[schema] if schema in plain else _example(named[schema], named)
     kind = schema["type"]

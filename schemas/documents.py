@@ -32,13 +32,17 @@ def read_document(path: Path, model: type[M], **fixed: Any) -> M:
         raise QuanyuError(f"{path}:1: must be a mapping of fields")
     twice = sorted(document.keys() & fixed.keys())
     if twice:
-        raise QuanyuError(f"{path}:{_line(root, (twice[0],))}: {twice[0]}: is not set here; remove it")
+        raise QuanyuError(
+            f"{path}:{_line(root, (twice[0],))}: {twice[0]}: is not set here; remove it"
+        )
     try:
         return model(**fixed, **{str(key): value for key, value in document.items()})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise QuanyuError(f"{path}:{_line(root, first['loc'])}: {place or 'document'}: {first['msg']}") from None
+        raise QuanyuError(
+            f"{path}:{_line(root, first['loc'])}: {place or 'document'}: {first['msg']}"
+        ) from None
 
 
 def _line(node: Any, loc: tuple[int | str, ...]) -> int:

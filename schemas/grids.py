@@ -67,7 +67,7 @@ class GridLayer:
         nearest. Coordinates are CGCS2000 degrees; NaN gives -1.
         """
         found = np.full(len(lon), np.iinfo(np.int64).max, dtype=np.int64)
-        points = shapely.points(lon, lat)
+        points = np.asarray(shapely.points(lon, lat))
         which, index = self._tree.query(points, predicate="intersects")
         # Grids are sorted by code, so the lowest index is the lowest code.
         np.minimum.at(found, which, index)
@@ -119,16 +119,24 @@ def read_layer(path: Path, level: str) -> GridLayer:
                     str(properties["name"]),
                     level,
                     date.fromisoformat(properties["valid_from"]),
-                    date.fromisoformat(properties["valid_to"]) if properties.get("valid_to") else None,
+                    date.fromisoformat(properties["valid_to"])
+                    if properties.get("valid_to")
+                    else None,
                     bool(properties.get("synthetic", False)),
                 )
             )
             polygon = shapely.geometry.shape(feature["geometry"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise QuanyuError(f"{where}: {type(error).__name__} {error}; see deploy/cities/README.md") from None
+            raise QuanyuError(
+                f"{where}: {type(error).__name__} {error}; see deploy/cities/README.md"
+            ) from None
         if level in LEVELS and len(code) != LEVELS[level]:
             raise QuanyuError(f"{where}: code {code!r} of a {level} needs {LEVELS[level]} digits")
-        if polygon.is_empty or not polygon.is_valid or polygon.geom_type not in ("Polygon", "MultiPolygon"):
+        if (
+            polygon.is_empty
+            or not polygon.is_valid
+            or polygon.geom_type not in ("Polygon", "MultiPolygon")
+        ):
             raise QuanyuError(
                 f"{where}: {code} is not a valid polygon ({shapely.is_valid_reason(polygon)}); repair it first"
             )

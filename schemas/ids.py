@@ -12,16 +12,13 @@ _SEED = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
 
 
 def _uuid5(*parts: str | int) -> str:
+    joined = "".join(f"{len(text)}:{text}" for text in map(str, parts))
     digest = _SEED.copy()
-    for part in parts:
-        data = str(part).encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    raw = bytearray(digest.digest()[:16])
-    raw[6] = raw[6] & 0x0F | 0x50
-    raw[8] = raw[8] & 0x3F | 0x80
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    digest.update(joined.encode("utf-8", "surrogatepass"))
+    text = digest.hexdigest()
+    # Version 5 and the RFC's variant take the place of six bits.
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 
 def report_id(channel: str, native_id: str, revision: int) -> str:

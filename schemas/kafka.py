@@ -38,4 +38,5 @@ def consumer_config(settings: Settings, group: str) -> Config:
 
 def admin_config(settings: Settings) -> Config:
     """For AdminClient."""
-    return {"bootstrap.servers": settings.bootstrap}
+    # Errors come back as exceptions; the client's own lines on stderr would only repeat them.
+    return {"bootstrap.servers": settings.bootstrap, "log_level": 0}

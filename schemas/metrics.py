@@ -12,7 +12,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 Kind = Literal["counter", "gauge", "histogram"]
 
 #: Seconds; the freshness level is 60 s and the aim 1 s, so the buckets are dense around both.
-LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+LATENCY_BUCKETS = (
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    900.0,
+    3600.0,
+)
 #: Seconds; one batch's work, one transaction, one insert.
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: Records in a batch or rows in a block.
@@ -66,8 +81,11 @@ CHANNEL_REPORTS = counter(
     "quanyu_channel_reports_total", "Raw reports confirmed by the broker.", "channel", "transport"
 )
 CHANNEL_REFUSED = counter(
-    "quanyu_channel_refused_total", "Requests or rows refused before Kafka, by reason.",
-    "channel", "transport", "reason",
+    "quanyu_channel_refused_total",
+    "Requests or rows refused before Kafka, by reason.",
+    "channel",
+    "transport",
+    "reason",
 )
 PUBLISH_SECONDS = histogram(
     "quanyu_publish_seconds", "From hand-over to the broker's confirmation of a batch.", "channel"
@@ -81,46 +99,78 @@ STREAM_BATCH_RECORDS = histogram(
 )
 STREAM_STEP_SECONDS = histogram(
     "quanyu_stream_step_seconds",
-    "Time of one batch in one step: decide, produce, commit or restore.", "agent", "step",
+    "Time of one batch in one step: decide, produce, commit or restore.",
+    "agent",
+    "step",
 )
 STREAM_OUTCOMES = counter(
     "quanyu_outcomes_total", "Raw reports by outcome and reason.", "channel", "outcome", "reason"
 )
-STREAM_DLQ = counter("quanyu_dlq_records_total", "Records sent to a dead-letter topic.", "topic", "reason")
+STREAM_DLQ = counter(
+    "quanyu_dlq_records_total", "Records sent to a dead-letter topic.", "topic", "reason"
+)
 STREAM_STATE_ENTRIES = gauge(
-    "quanyu_stream_state_entries", "Entries held in an agent's state.", "agent", "topic", "partition"
+    "quanyu_stream_state_entries",
+    "Entries held in an agent's state.",
+    "agent",
+    "topic",
+    "partition",
 )
 STREAM_POSITION = gauge(
     "quanyu_stream_position", "Next offset an agent will decide.", "agent", "topic", "partition"
 )
 STREAM_COMMITTED_AT = gauge(
     "quanyu_stream_committed_timestamp_seconds",
-    "Unix time of the last committed batch of a partition.", "agent", "topic", "partition",
+    "Unix time of the last committed batch of a partition.",
+    "agent",
+    "topic",
+    "partition",
 )
-STREAM_FENCED = counter("quanyu_stream_fenced_total", "Batches given up because a newer owner took over.", "agent")
-STREAM_ASSIGNED = gauge("quanyu_stream_assigned_partitions", "Partitions assigned to this worker.", "agent")
+STREAM_FENCED = counter(
+    "quanyu_stream_fenced_total", "Batches given up because a newer owner took over.", "agent"
+)
+STREAM_ASSIGNED = gauge(
+    "quanyu_stream_assigned_partitions", "Partitions assigned to this worker.", "agent"
+)
 
 # Sink (Kafka to ClickHouse)
 SINK_ROWS = counter("quanyu_sink_rows_total", "Rows confirmed by ClickHouse.", "table")
 SINK_BLOCKS = counter("quanyu_sink_blocks_total", "Blocks confirmed by ClickHouse.", "table")
-SINK_INSERT_SECONDS = histogram("quanyu_sink_insert_seconds", "One insert, accepted or refused.", "table")
-SINK_RETRIES = counter("quanyu_sink_retries_total", "Inserts repeated, by error code.", "table", "code")
-SINK_DLQ = counter("quanyu_sink_dlq_records_total", "Records that no table accepted.", "topic", "reason")
-SINK_POSITION = gauge("quanyu_sink_position", "Next offset the sink will insert.", "topic", "partition")
+SINK_INSERT_SECONDS = histogram(
+    "quanyu_sink_insert_seconds", "One insert, accepted or refused.", "table"
+)
+SINK_RETRIES = counter(
+    "quanyu_sink_retries_total", "Inserts repeated, by error code.", "table", "code"
+)
+SINK_DLQ = counter(
+    "quanyu_sink_dlq_records_total", "Records that no table accepted.", "topic", "reason"
+)
+SINK_POSITION = gauge(
+    "quanyu_sink_position", "Next offset the sink will insert.", "topic", "partition"
+)
 SINK_COMMITTED_AT = gauge(
     "quanyu_sink_committed_timestamp_seconds",
-    "Unix time of the last confirmed block of a partition.", "topic", "partition",
+    "Unix time of the last confirmed block of a partition.",
+    "topic",
+    "partition",
 )
 VISIBLE_SECONDS = histogram(
     "quanyu_report_visible_seconds",
     "From a report's receipt at its channel to its outcome being visible in ClickHouse.",
-    "channel", buckets=LATENCY_BUCKETS,
+    "channel",
+    buckets=LATENCY_BUCKETS,
 )
 
 # Monitor (lag and audit)
-LAG_RECORDS = gauge("quanyu_lag_records", "Records not yet processed.", "group", "topic", "partition")
+LAG_RECORDS = gauge(
+    "quanyu_lag_records", "Records not yet processed.", "group", "topic", "partition"
+)
 LAG_SECONDS = gauge(
-    "quanyu_lag_seconds", "Age of the oldest record not yet processed.", "group", "topic", "partition"
+    "quanyu_lag_seconds",
+    "Age of the oldest record not yet processed.",
+    "group",
+    "topic",
+    "partition",
 )
 TOPIC_END = gauge("quanyu_topic_end_offset", "End offset (read committed).", "topic", "partition")
 AUDIT_OFFENDERS = gauge("quanyu_audit_offenders", "Offenders of the last audit, by check.", "check")
@@ -129,7 +179,11 @@ AUDIT_SECONDS = histogram("quanyu_audit_seconds", "One audit run.")
 
 # Every process
 PART_UP = gauge("quanyu_part_up", "1 when the part answered its readiness check.", "part")
-PART_RESTARTS = gauge("quanyu_part_restarts", "Restarts of an embedded part since the stack started.", "part")
+PART_RESTARTS = gauge(
+    "quanyu_part_restarts", "Restarts of an embedded part since the stack started.", "part"
+)
 BUILD_INFO = gauge("quanyu_build_info", "Always 1; version and city as labels.", "version", "city")
-HTTP_REQUESTS = counter("quanyu_http_requests_total", "HTTP requests answered.", "route", "method", "status")
+HTTP_REQUESTS = counter(
+    "quanyu_http_requests_total", "HTTP requests answered.", "route", "method", "status"
+)
 HTTP_SECONDS = histogram("quanyu_http_seconds", "HTTP request duration.", "route", "method")

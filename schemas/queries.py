@@ -48,7 +48,9 @@ def read_query(path: Path) -> NamedQuery:
         if not match:
             break
         if match["key"] not in (*REQUIRED, "drill_down"):
-            raise QuanyuError(f"{path}:{number}: {match['key']}: no such field; known: {', '.join(REQUIRED)}")
+            raise QuanyuError(
+                f"{path}:{number}: {match['key']}: no such field; known: {', '.join(REQUIRED)}"
+            )
         header[match["key"]] = match["value"]
     for field in REQUIRED:
         if field not in header:
@@ -56,7 +58,9 @@ def read_query(path: Path) -> NamedQuery:
     try:
         refresh = float(header["refresh"])
     except ValueError:
-        raise QuanyuError(f"{path}: refresh: {header['refresh']!r} is not a number of seconds") from None
+        raise QuanyuError(
+            f"{path}: refresh: {header['refresh']!r} is not a number of seconds"
+        ) from None
     sql = "\n".join(lines[number - 1 :]).strip().rstrip(";")
     if not sql:
         raise QuanyuError(f"{path}:{number}: no SQL below the header")

@@ -119,7 +119,9 @@ def registry_ids(url: str, schemas: Mapping[Version, Any]) -> dict[Version, int]
 
     client = SchemaRegistryClient({"url": url})
     ids = {}
-    for (name, version), schema in sorted(schemas.items(), key=lambda item: (item[0][0], item[0][1])):
+    for (name, version), schema in sorted(
+        schemas.items(), key=lambda item: (item[0][0], item[0][1])
+    ):
         subject = f"quanyu.{name}"
         try:
             ids[name, version] = client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))

@@ -18,7 +18,9 @@ def load_hash_key(settings: Settings) -> bytes:
     given = os.environ.get("QUANYU_HASH_KEY", "").encode()
     if given:
         if len(given) < MIN_KEY_BYTES:
-            raise QuanyuError(f"QUANYU_HASH_KEY: shorter than {MIN_KEY_BYTES} bytes; use a random one")
+            raise QuanyuError(
+                f"QUANYU_HASH_KEY: shorter than {MIN_KEY_BYTES} bytes; use a random one"
+            )
         return given[:64]
     path = settings.home / HASH_KEY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,9 @@ class Settings(BaseSettings):
         description="First of the embedded stack's ports; the screen answers on it.",
     )
     bind: str = Field(default="127.0.0.1", description="Address that listening parts bind to.")
-    city: str = Field(default="zhengzhou", description="City pack: a name below deploy/cities or a path.")
+    city: str = Field(
+        default="zhengzhou", description="City pack: a name below deploy/cities or a path."
+    )
     kafka: str | None = Field(default=None, description="External Kafka bootstrap servers.")
     clickhouse: str | None = Field(default=None, description="External ClickHouse HTTP URL.")
     clickhouse_database: str = Field(default="quanyu")
@@ -103,7 +105,9 @@ def load_settings(**overrides: Any) -> Settings:
         if stack_file.exists():
             stack = json.loads(stack_file.read_text(encoding="utf-8"))
             unset = {
-                k: v for k, v in stack.items() if k not in settings.model_fields_set and v is not None
+                k: v
+                for k, v in stack.items()
+                if k not in settings.model_fields_set and v is not None
             }
             settings = Settings(**{**unset, **given})
     except ValidationError as error:
@@ -111,5 +115,7 @@ def load_settings(**overrides: Any) -> Settings:
         name = "QUANYU_" + "_".join(str(part) for part in first["loc"]).upper()
         raise QuanyuError(f"{name}: {first['msg']} (got {first.get('input')!r})") from None
     except json.JSONDecodeError as error:
-        raise QuanyuError(f"{stack_file}: not JSON ({error}); remove it and run quanyu up") from None
+        raise QuanyuError(
+            f"{stack_file}: not JSON ({error}); remove it and run quanyu up"
+        ) from None
     return settings

@@ -83,7 +83,9 @@ def _document() -> Any:
     return yaml.safe_load(TOPICS_FILE.read_text(encoding="utf-8"))
 
 
-def _expand(name: str, entry: dict[str, Any], where: str, environment: dict[str, Any]) -> list[TopicSpec]:
+def _expand(
+    name: str, entry: dict[str, Any], where: str, environment: dict[str, Any]
+) -> list[TopicSpec]:
     partitions, replication = entry["partitions"][where], environment["replication"]
     agents = entry.get("agents", [])
     common = {"min.insync.replicas": str(environment["min_insync"])}
@@ -102,7 +104,10 @@ def _expand(name: str, entry: dict[str, Any], where: str, environment: dict[str,
         "min.cleanable.dirty.ratio": "0.3",
         "max.message.bytes": str(8 * 1024 * 1024),
     }
-    specs += [TopicSpec(state_topic(name, agent), partitions, replication, state, True) for agent in agents]
+    specs += [
+        TopicSpec(state_topic(name, agent), partitions, replication, state, True)
+        for agent in agents
+    ]
     if entry.get("dlq"):
         # A dead letter waits for a person: longer than the topic it comes from.
         dlq = config | {"retention.ms": str(90 * DAY_MS), "max.message.bytes": str(8 * 1024 * 1024)}
@@ -202,7 +207,9 @@ def apply(settings: Settings) -> list[str]:
                 ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
                 for key, value in changed.items()
             ]
-            altered.append(ConfigResource(ResourceType.TOPIC, spec.name, incremental_configs=entries))
+            altered.append(
+                ConfigResource(ResourceType.TOPIC, spec.name, incremental_configs=entries)
+            )
     try:
         for futures in (
             admin.create_topics(new) if new else {},
@@ -234,7 +241,8 @@ def _wait_visible(admin: AdminClient, specs: list[TopicSpec]) -> None:
     while time.monotonic() < end:
         topics = admin.list_topics(timeout=ADMIN_TIMEOUT_S).topics
         if all(
-            spec.name in topics and all(p.leader >= 0 for p in topics[spec.name].partitions.values())
+            spec.name in topics
+            and all(p.leader >= 0 for p in topics[spec.name].partitions.values())
             for spec in specs
         ):
             return

@@ -1,6 +1,6 @@
 """Wires a step to the stream: the Faust agent only moves batches between transport and ledger."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from schemas.settings import Settings
 from streams.app import FailFastApp
@@ -17,7 +17,7 @@ def batch_agent(
     step: Step[S],
     topics: list[str],
     *,
-    max_records: int = 2000,
+    max_records: int = 4000,
     max_bytes: int = 4_000_000,
 ) -> Any:
     """Register the agent that decides ``topics`` with ``step``; returns the Faust agent.
@@ -32,9 +32,9 @@ def batch_agent(
         async for batch in stream:
             await ledger.handle(batch)
 
-    async def assigned(_: Any, tps: Any, **__: Any) -> None:
-        ledger.assigned((tp.topic, tp.partition) for tp in tps if tp.topic in topics)
+    async def assigned(_: Any, *given: Any, **__: Any) -> None:
+        ledger.assigned((tp.topic, tp.partition) for tp in given[0] if tp.topic in topics)
 
-    app.on_partitions_assigned.connect(assigned, weak=False)
+    app.on_partitions_assigned.connect(cast(Any, assigned), weak=False)
     channel = app.topic(*topics, schema=BatchSchema())
     return app.agent(channel, name=step.name, concurrency=1)(decide)

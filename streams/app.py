@@ -18,7 +18,7 @@ EXIT_FAIL_FAST = 70
 STOP_LIMIT_S = 9.0
 
 
-class FailFastApp(faust.App):  # type: ignore[misc]  # faust.App is untyped here
+class FailFastApp(faust.App):
     """A Faust app that dies on an agent's exception.
 
     Faust acknowledges the message whose agent raised and goes on with the next: the batch would be
@@ -31,12 +31,16 @@ class FailFastApp(faust.App):  # type: ignore[misc]  # faust.App is untyped here
         super().__init__(*args, **kwargs)
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
-        structlog.get_logger().error("agent_failed", agent=str(agent.name), error=repr(exc), exc_info=exc)
+        structlog.get_logger().error(
+            "agent_failed", agent=str(agent.name), error=repr(exc), exc_info=exc
+        )
         logging.shutdown()
         os._exit(EXIT_FAIL_FAST)
 
 
-def create_app(settings: Settings, app_id: str = APP_ID, session_timeout_s: float = 10.0) -> FailFastApp:
+def create_app(
+    settings: Settings, app_id: str = APP_ID, session_timeout_s: float = 10.0
+) -> FailFastApp:
     """An app without tables, web server or topic declarations of its own.
 
     ``session_timeout_s`` bounds how long the partitions of a killed worker wait for a new owner; with
@@ -69,7 +73,7 @@ def create_app(settings: Settings, app_id: str = APP_ID, session_timeout_s: floa
     )
 
 
-class BoundedWorker(faust.Worker):  # type: ignore[misc]  # faust.Worker is untyped here
+class BoundedWorker(faust.Worker):
     """A worker whose stop is bounded: what is not committed by then is read again."""
 
     def _on_sigterm(self) -> None:

@@ -15,7 +15,7 @@ test fails by name when one moves.
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import faust
 from faust.transport import drivers
@@ -52,7 +52,7 @@ class Limits:
         self.size = size
 
 
-class BatchSchema(faust.Schema):  # type: ignore[misc]  # faust.Schema is untyped here
+class BatchSchema(faust.Schema[Any, Any]):
     """Hands the batch to the agent as it is; decoding is the step's business."""
 
     def compile(self, app: Any, **_: Any) -> Any:
@@ -90,7 +90,7 @@ def _batch(records: list[Any]) -> Batch:
     )
 
 
-class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped base
+class Thread(driver.AIOKafkaConsumerThread):
     """Reads committed records only: the topics before us are written in transactions."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -102,12 +102,12 @@ class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # untyped ba
         return consumer
 
 
-class Consumer(driver.Consumer):  # type: ignore[misc]  # untyped base
+class Consumer(driver.Consumer):
     """Faust's consumer with runs of records as messages for the topics of batch agents."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._limits: dict[str, Limits] = self.app.batch_topics
+        self._limits: dict[str, Limits] = cast(Any, self.app).batch_topics
         self._runs: dict[TP, deque[Batch]] = {}
         self._drained = asyncio.Event()
 
@@ -213,7 +213,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # untyped base
         return await super()._wait_next_records(timeout)
 
 
-class Transport(driver.Transport):  # type: ignore[misc]  # untyped base
+class Transport(driver.Transport):
     """The aiokafka transport with the batch consumer, under ``batch://``."""
 
     Consumer: ClassVar[type] = Consumer

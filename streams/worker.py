@@ -29,7 +29,9 @@ AGENTS = ("intake", "merge", "dispatch")
 def main() -> None:
     """Start the worker; exit 2 with one sentence when it cannot run, 70 when a batch failed."""
     parser = argparse.ArgumentParser(prog="streams.worker", description=__doc__)
-    parser.add_argument("--agents", default=",".join(AGENTS), help="comma-separated: intake,merge,dispatch")
+    parser.add_argument(
+        "--agents", default=",".join(AGENTS), help="comma-separated: intake,merge,dispatch"
+    )
     agents = parser.parse_args().agents.split(",")
     unknown = set(agents) - set(AGENTS)
     if unknown:
@@ -43,7 +45,9 @@ def main() -> None:
                 structlog.processors.dict_tracebacks,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+            wrapper_class=structlog.make_filtering_bound_logger(
+                logging.getLevelName(settings.log_level)
+            ),
         )
         city, codec = load_city(settings.city), default_codec(settings)
         app = create_app(settings)

@@ -1,4 +1,4 @@
-"""`quanyu faults`: kill every part of a living stack, then audit. It lives beside the tests of the source tree."""
+"""`quanyu faults`: kill every part of a living stack, then audit; lives beside the tests of the source."""
 
 from typing import Annotated
 

@@ -19,10 +19,10 @@ def register(app: typer.Typer) -> None:
     def replay_(
         file: Annotated[Path, typer.Argument(help="CSV, JSON lines or XLSX.")],
         channel: Annotated[str, typer.Option(help="Channel whose spec reads the file.")],
-        speed: Annotated[
-            str, typer.Option(help="max, or reports per second.")
-        ] = "max",
-        limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many entries.")] = None,
+        speed: Annotated[str, typer.Option(help="max, or reports per second.")] = "max",
+        limit: Annotated[
+            int | None, typer.Option(min=1, help="Stop after so many entries.")
+        ] = None,
         as_json: Annotated[
             bool, typer.Option("--json", help="One JSON object as the last line of stdout.")
         ] = False,
@@ -41,7 +41,9 @@ def register(app: typer.Typer) -> None:
                 if not 0 < per_second < 1e9:
                     raise ValueError
             except ValueError:
-                raise QuanyuError(f"--speed {speed}: give max or reports per second, e.g. 200") from None
+                raise QuanyuError(
+                    f"--speed {speed}: give max or reports per second, e.g. 200"
+                ) from None
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("published", total=None)
             result = replay(

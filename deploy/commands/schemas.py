@@ -24,9 +24,15 @@ def register(app: typer.Typer) -> None:
 
         problems = compat.check()
         if as_json:
-            typer.echo(json.dumps({"versions": len(load_schemas()), "problems": problems}, ensure_ascii=False))
+            typer.echo(
+                json.dumps(
+                    {"versions": len(load_schemas()), "problems": problems}, ensure_ascii=False
+                )
+            )
         else:
-            typer.echo("\n".join(problems) or f"{len(load_schemas())} schema versions, all compatible")
+            typer.echo(
+                "\n".join(problems) or f"{len(load_schemas())} schema versions, all compatible"
+            )
         if problems:
             raise typer.Exit(1)
 

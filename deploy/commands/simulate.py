@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
     @app.command("simulate")
     def simulate_(
         rate: Annotated[float, typer.Option(min=0.1, help="Reports per second.")] = 50.0,
-        duration: Annotated[float | None, typer.Option(min=1, help="Seconds; else until Ctrl-C.")] = None,
+        duration: Annotated[
+            float | None, typer.Option(min=1, help="Seconds; else until Ctrl-C.")
+        ] = None,
         seed: Annotated[int, typer.Option(help="The same seed gives the same city day.")] = 0,
         scenario: Annotated[Scenario, typer.Option(help="A steady day.")] = Scenario.DAY,
         as_json: Annotated[
@@ -50,4 +52,6 @@ def register(app: typer.Typer) -> None:
         if as_json:
             typer.echo(json.dumps(result.as_dict(), ensure_ascii=False))
         else:
-            typer.echo(f"{result.sent} reports of {result.matters} matters sent in {result.seconds} s")
+            typer.echo(
+                f"{result.sent} reports of {result.matters} matters sent in {result.seconds} s"
+            )

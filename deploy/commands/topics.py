@@ -12,7 +12,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the las
 
 def register(app: typer.Typer) -> None:
     """Add the `topics` group."""
-    group = typer.Typer(help="Topics of schemas/topics.yaml, held against the cluster.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Topics of schemas/topics.yaml, held against the cluster.", no_args_is_help=True
+    )
     app.add_typer(group, name="topics")
 
     @group.command("diff")

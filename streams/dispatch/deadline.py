@@ -19,7 +19,8 @@ class WorkClock:
         self._zone = ZoneInfo(time_zone)
         self._windows = lru_cache(maxsize=1024)(self._windows_of)
         self._day_ms = sum(
-            (datetime.combine(date.min, end) - datetime.combine(date.min, start)) // timedelta(milliseconds=1)
+            (datetime.combine(date.min, end) - datetime.combine(date.min, start))
+            // timedelta(milliseconds=1)
             for start, end in calendar.hours
         )
 

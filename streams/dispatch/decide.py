@@ -52,13 +52,24 @@ class DutyList:
             if department is None:
                 continue
             if department.level == "city":
-                return Duty(f"{city.code}-{department.code}", f"{city.name}{name}", "city", f"{class_code}:{name}")
+                return Duty(
+                    f"{city.code}-{department.code}",
+                    f"{city.name}{name}",
+                    "city",
+                    f"{class_code}:{name}",
+                )
             return Duty(
-                f"{district_code}-{department.code}", f"{district}{name}", "district", f"{class_code}:{name}"
+                f"{district_code}-{department.code}",
+                f"{district}{name}",
+                "district",
+                f"{class_code}:{name}",
             )
         fallback = city.fallback
         return Duty(
-            f"{district_code}-{fallback.code}", f"{district}{fallback.name}", "district", "fallback:属地兜底"
+            f"{district_code}-{fallback.code}",
+            f"{district}{fallback.name}",
+            "district",
+            "fallback:属地兜底",
         )
 
 
@@ -98,7 +109,12 @@ class DispatchStep:
         decision = Decision()
         for index, error in errors.items():
             headers = dead_letter_headers(
-                batch.topic, batch.partition, batch.offsets[index], self.name, error.code, error.detail
+                batch.topic,
+                batch.partition,
+                batch.offsets[index],
+                self.name,
+                error.code,
+                error.detail,
             )
             decision.outputs.append(
                 Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
@@ -151,4 +167,6 @@ class DispatchStep:
         }
         key = event["event_id"].encode()
         decision.outputs.append(Output("orders", key, self._encode_order(order)))
-        decision.outputs.append(Output("order.transitions", key, self._encode_transition(transition)))
+        decision.outputs.append(
+            Output("order.transitions", key, self._encode_transition(transition))
+        )

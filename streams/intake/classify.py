@@ -33,7 +33,9 @@ class KeywordClassifier:
         for entry in classes.values():
             for word in entry.keywords:
                 if len(word) >= 2:
-                    self._index.setdefault(word[:2], []).append((word, entry.code, float(len(word) ** 2)))
+                    self._index.setdefault(word[:2], []).append(
+                        (word, entry.code, float(len(word) ** 2))
+                    )
 
     def classify(self, category: str, title: str, text: str) -> Classified | None:
         """The class of one report from its cleaned texts; None when nothing speaks for any.

@@ -1,6 +1,7 @@
 """Intake's decisions: every raw record has exactly one outcome, accepted | duplicate | review | rejected."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,7 +28,9 @@ RAW_PREFIX = "reports.raw."
 class Reason(StrEnum):
     """Why an outcome is not ``accepted``."""
 
-    UNDECODABLE = "undecodable"  # rejected: no record of ours; the bytes are in the dead-letter topic
+    UNDECODABLE = (
+        "undecodable"  # rejected: no record of ours; the bytes are in the dead-letter topic
+    )
     MISSING_NATIVE_ID = "missing_native_id"  # rejected: cannot be told from its own repetition
     ENCODING = "encoding"  # rejected: the connector could not read the bytes as text
     MALFORMED = "malformed"  # rejected: the connector could not read the entry
@@ -86,6 +89,7 @@ class IntakeStep:
         self._locator = Locator(city)
         self._hash_key = hash_key
         self._limit = DeadLetterLimit()
+        self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._encode_outcome = codec.encoder("ReportOutcome")
         self._encode_report = codec.encoder("Report")
 
@@ -121,6 +125,9 @@ class IntakeStep:
         if fresh:
             # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
             decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
+        for labels, count in self._outcomes.items():
+            metrics.STREAM_OUTCOMES.labels(*labels).inc(count)
+        self._outcomes.clear()
         return decision
 
     def _draft(self, index: int, raw: Raw) -> _Draft:
@@ -145,13 +152,30 @@ class IntakeStep:
             title,
             text,
         )
-        fatal = next((FATAL_DEFECTS[d.partition(":")[0]] for d in raw["defects"] if d.partition(":")[0] in FATAL_DEFECTS), None)
+        fatal = next(
+            (
+                FATAL_DEFECTS[d.partition(":")[0]]
+                for d in raw["defects"]
+                if d.partition(":")[0] in FATAL_DEFECTS
+            ),
+            None,
+        )
         if fatal:
             self._set(draft, "rejected", fatal, "; ".join(raw["defects"])[:200])
         elif not native:
-            self._set(draft, "rejected", Reason.MISSING_NATIVE_ID, "the message carries no id of its channel")
+            self._set(
+                draft,
+                "rejected",
+                Reason.MISSING_NATIVE_ID,
+                "the message carries no id of its channel",
+            )
         elif too_long:
-            self._set(draft, "rejected", Reason.TEXT_TOO_LONG, f"{len(raw['text'])} characters, limit {TEXT_LIMIT}")
+            self._set(
+                draft,
+                "rejected",
+                Reason.TEXT_TOO_LONG,
+                f"{len(raw['text'])} characters, limit {TEXT_LIMIT}",
+            )
         elif not (title or text or raw["category"]):
             self._set(draft, "rejected", Reason.EMPTY, "neither title, text nor category")
         return draft
@@ -166,7 +190,9 @@ class IntakeStep:
             return
         key = bytes.fromhex(draft.id.replace("-", ""))
         if key in seen:
-            self._set(draft, "duplicate", Reason.EXACT_DUPLICATE, "same channel, native id and revision")
+            self._set(
+                draft, "duplicate", Reason.EXACT_DUPLICATE, "same channel, native id and revision"
+            )
             return
         seen.add(key)
         fresh.append(key)
@@ -174,17 +200,31 @@ class IntakeStep:
     def _conclude(self, draft: _Draft, batch: Batch, now_ms: int, decision: Decision) -> None:
         """Classify, date and place what is still open; write the outcome and the report."""
         raw = draft.raw
-        occurred = parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
+        occurred = (
+            parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
+        )
         classified = None
         located = draft.located or Located()
         if draft.outcome == "accepted":
             classified = self._classifier.classify(clean(raw["category"]), draft.title, draft.text)
-            if raw["occurred_at"] and (occurred is None or not plausible(occurred, raw["received_at"])):
-                self._set(draft, "review", Reason.IMPOSSIBLE_DATE, f"occurred_at {raw['occurred_at'][:40]!r}")
+            if raw["occurred_at"] and (
+                occurred is None or not plausible(occurred, raw["received_at"])
+            ):
+                self._set(
+                    draft,
+                    "review",
+                    Reason.IMPOSSIBLE_DATE,
+                    f"occurred_at {raw['occurred_at'][:40]!r}",
+                )
             elif located.reason:
                 self._set(draft, "review", located.reason, "")
             elif classified is None:
-                self._set(draft, "review", Reason.CLASS_UNKNOWN, "no word of the taxonomy in title or text")
+                self._set(
+                    draft,
+                    "review",
+                    Reason.CLASS_UNKNOWN,
+                    "no word of the taxonomy in title or text",
+                )
         if occurred is not None and not plausible(occurred, raw["received_at"]):
             occurred = None
         offset = batch.offsets[draft.index]
@@ -215,7 +255,7 @@ class IntakeStep:
         decision.outputs.append(
             Output("report.outcomes", identity.encode(), self._encode_outcome(outcome))
         )
-        metrics.STREAM_OUTCOMES.labels(raw["channel"], draft.outcome, str(draft.reason)).inc()
+        self._outcomes[raw["channel"], draft.outcome, str(draft.reason)] += 1
         if draft.outcome != "accepted" or classified is None:
             return
         report = {
@@ -246,7 +286,9 @@ class IntakeStep:
             "media": raw["media"],
             **source,
         }
-        decision.outputs.append(Output("reports", located.zone.encode(), self._encode_report(report)))
+        decision.outputs.append(
+            Output("reports", located.zone.encode(), self._encode_report(report))
+        )
 
     def _hash(self, reporter: str | None) -> str:
         text = clean(reporter)
@@ -282,5 +324,5 @@ class IntakeStep:
         decision.outputs.append(
             Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
         )
-        metrics.STREAM_OUTCOMES.labels(channel, "rejected", str(Reason.UNDECODABLE)).inc()
+        self._outcomes[channel, "rejected", str(Reason.UNDECODABLE)] += 1
         metrics.STREAM_DLQ.labels(batch.topic, code).inc()

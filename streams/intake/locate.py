@@ -71,7 +71,9 @@ class Locator:
         for street in city.streets:
             names.setdefault(street.name, set()).add(street.code)
         #: Only names that stand once in the city say where something is.
-        self._street_by_name = {name: codes.copy().pop() for name, codes in names.items() if len(codes) == 1}
+        self._street_by_name = {
+            name: codes.copy().pop() for name, codes in names.items() if len(codes) == 1
+        }
         self._index: dict[str, list[tuple[str, str]]] = {}
         for name, code in (self._district_by_name | self._street_by_name).items():
             if len(name) >= 2:
@@ -105,7 +107,9 @@ class Locator:
                 results[i] = Located(
                     code, code, self._city.zone_of[code], float(lon[i]), float(lat[i]), "point"
                 )
-        return [result if result is not None else Located(reason="no_location") for result in results]
+        return [
+            result if result is not None else Located(reason="no_location") for result in results
+        ]
 
     def _check(self, place: Place) -> tuple[str, float, float]:
         """Reason to refuse a point, or the numbers."""

@@ -8,7 +8,9 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 #: Control characters (NUL included), private use and bidirectional marks: never part of a matter.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ue000-\uf8ff]")
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ue000-\uf8ff]"
+)
 _SPACE = re.compile(r"\s+")
 _PLAIN = re.compile(r"[\x21-\x7e\u4e00-\u9fa5]*\Z")
 
@@ -19,7 +21,8 @@ EARLIEST_MS = int(datetime(2001, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 _CLOCK = r"(?:[T ](?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?)?"
 _DATE = re.compile(
-    r"\A(?P<year>\d{4})(?P<mark>[-/.年])(?P<month>\d{1,2})[-/.月](?P<day>\d{1,2})日?\s?" + _CLOCK
+    r"\A(?P<year>\d{4})(?P<mark>[-/.年])(?P<month>\d{1,2})[-/.月](?P<day>\d{1,2})日?\s?"
+    + _CLOCK
     + r"\s?(?P<zone>Z|[+-]\d{2}:?\d{2})?\Z"
 )
 _COMPACT = re.compile(

@@ -123,7 +123,12 @@ class MergeStep:
         decision = Decision()
         for index, error in errors.items():
             headers = dead_letter_headers(
-                batch.topic, batch.partition, batch.offsets[index], self.name, error.code, error.detail
+                batch.topic,
+                batch.partition,
+                batch.offsets[index],
+                self.name,
+                error.code,
+                error.detail,
             )
             decision.outputs.append(
                 Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
@@ -177,7 +182,9 @@ class MergeStep:
                 event.reporters.append(reporter)
         return event, relation, score, reason
 
-    def _best(self, state: MergeState, report: Report, words: str) -> tuple[OpenEvent, float, str] | None:
+    def _best(
+        self, state: MergeState, report: Report, words: str
+    ) -> tuple[OpenEvent, float, str] | None:
         """The open event that the report most likely is about, if any is likely enough."""
         rule = self.rule(report["class_code"])
         hours_ms = rule.hours * HOUR_MS
@@ -258,7 +265,13 @@ class MergeStep:
         return [event.id for event in gone]
 
     def _link(
-        self, report: Report, event: OpenEvent, relation: str, score: float, reason: str, now_ms: int
+        self,
+        report: Report,
+        event: OpenEvent,
+        relation: str,
+        score: float,
+        reason: str,
+        now_ms: int,
     ) -> Output:
         link = {
             "link_id": link_id(report["report_id"]),

@@ -15,7 +15,9 @@ from tests.bench import end_to_end, transport
 
 def machine() -> dict[str, Any]:
     """What was measured, where."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return {
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
@@ -41,8 +43,12 @@ def main() -> None:
     table = Table("figure", "value", title=str(result["machine"]))
     for name, value in moved.items():
         table.add_row(f"transport: {name}", f"{value:,}")
-    table.add_row("end to end: reports/s, raw topic to visible", f"{whole['pipeline']['reports_per_s']:,}")
-    table.add_row("end to end: per-event Faust reports/s", f"{whole['per_event_faust']['reports_per_s']:,}")
+    table.add_row(
+        "end to end: reports/s, raw topic to visible", f"{whole['pipeline']['reports_per_s']:,}"
+    )
+    table.add_row(
+        "end to end: per-event Faust reports/s", f"{whole['per_event_faust']['reports_per_s']:,}"
+    )
     table.add_row("end to end: ratio", str(whole["ratio"]))
     for part in ("stage_us_per_report", "insert_us_per_report", "cpu_us_per_report"):
         for name, value in whole["pipeline"][part].items():

@@ -35,7 +35,10 @@ def publish(stack: Stack, reports: int) -> None:
     for number in range(reports):
         report = next(simulated)
         raw = to_raw_report(
-            load_channel(report.channel), report.native, received_at=int(time.time() * 1000), connector="bench"
+            load_channel(report.channel),
+            report.native,
+            received_at=int(time.time() * 1000),
+            connector="bench",
         )
         pending = by_channel.setdefault(report.channel, [])
         pending.append(raw)
@@ -52,7 +55,9 @@ def _measure(worker_module: str, reports: int) -> dict[str, Any]:
         publish(stack, reports)
         settings = stack.settings
         client = clickhouse_connect.get_client(
-            dsn=settings.clickhouse_url, database=settings.clickhouse_database, autogenerate_session_id=False
+            dsn=settings.clickhouse_url,
+            database=settings.clickhouse_database,
+            autogenerate_session_id=False,
         )
         with process(stack, "connectors.sink") as sink, process(stack, worker_module) as worker:
             wait_answers(settings.metrics_port("sink"))
@@ -63,11 +68,15 @@ def _measure(worker_module: str, reports: int) -> dict[str, Any]:
                 "kafka": stack.processes["kafka"].pid,
                 "clickhouse": stack.processes["clickhouse"].pid,
             }
-            cpu = {name: sum(psutil.Process(pid).cpu_times()[:2]) for name, pid in processes.items()}
+            cpu = {
+                name: sum(psutil.Process(pid).cpu_times()[:2]) for name, pid in processes.items()
+            }
             result: dict[str, Any] = {
                 "reports": reports,
                 "reports_per_s": round((last[0] - first[0]) / (last[1] - first[1])),
-                "events": int(client.query("SELECT uniqExact(event_id) FROM events").result_rows[0][0]),
+                "events": int(
+                    client.query("SELECT uniqExact(event_id) FROM events").result_rows[0][0]
+                ),
                 "cpu_us_per_report": {name: round(t / reports * 1e6) for name, t in cpu.items()},
             }
             if worker_module == "streams.worker":
@@ -79,9 +88,12 @@ def _measure(worker_module: str, reports: int) -> dict[str, Any]:
                     )
                     if step != "restore"
                 }
-            inserted = metric_sums(settings.metrics_port("sink"), "quanyu_sink_insert_seconds_sum", "table")
+            inserted = metric_sums(
+                settings.metrics_port("sink"), "quanyu_sink_insert_seconds_sum", "table"
+            )
             result["insert_us_per_report"] = {
-                table: round(seconds / reports * 1e6, 1) for (table,), seconds in sorted(inserted.items())
+                table: round(seconds / reports * 1e6, 1)
+                for (table,), seconds in sorted(inserted.items())
             }
     return result
 
@@ -103,7 +115,8 @@ def _until_visible(client: Client, reports: int) -> tuple[tuple[int, float], tup
 
 def _settled(client: Client) -> bool:
     row = client.query(
-        "SELECT (SELECT count() FROM report_outcomes WHERE outcome = 'accepted'), (SELECT count() FROM event_links), "
+        "SELECT (SELECT count() FROM report_outcomes WHERE outcome = 'accepted'), "
+        "(SELECT count() FROM event_links), "
         "(SELECT countIf(relation = 'opened') FROM event_links), (SELECT count() FROM order_transitions)"
     ).result_rows[0]
     return bool(row[0] == row[1] and row[2] == row[3])

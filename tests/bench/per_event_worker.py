@@ -33,7 +33,12 @@ def _plain(app: Any, step: Any, topics: list[str]) -> None:
             if tp not in states:
                 states[tp] = step.restore(*tp, {})
             batch = Batch(
-                *tp, [message.key], [message.value], [message.offset], [int(message.timestamp * 1000)], [None]
+                *tp,
+                [message.key],
+                [message.value],
+                [message.offset],
+                [int(message.timestamp * 1000)],
+                [None],
             )
             decision = step.decide(states[tp], batch, int(time.time() * 1000))
             for output in decision.outputs:
@@ -70,10 +75,14 @@ def main() -> None:
                 if count % 500 == 0 or count >= int(sys.argv[3]):
                     print(count, time.time(), flush=True)
 
-        app.agent(app.topic(sys.argv[2], key_serializer="raw", value_serializer="raw"), name="empty")(nothing)
+        app.agent(
+            app.topic(sys.argv[2], key_serializer="raw", value_serializer="raw"), name="empty"
+        )(nothing)
     else:
         city, codec = load_city(settings.city), default_codec(settings)
-        _plain(app, IntakeStep(city, codec, b"k" * 32), [raw_topic(name) for name in channel_names()])
+        _plain(
+            app, IntakeStep(city, codec, b"k" * 32), [raw_topic(name) for name in channel_names()]
+        )
         _plain(app, MergeStep(city, codec), ["reports"])
         _plain(app, DispatchStep(city, codec), ["events"])
     faust.Worker(app, loglevel="WARNING", redirect_stdouts=False).execute_from_commandline()

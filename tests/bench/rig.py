@@ -47,7 +47,12 @@ def process(stack: Stack, module: str, *arguments: str) -> Iterator[subprocess.P
     }
     log = (settings.home / f"{module}.log").open("wb")
     started = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+        [sys.executable, "-m", module, *arguments],
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
     )
     try:
         yield started

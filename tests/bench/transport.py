@@ -22,14 +22,25 @@ def run(records: int = 400_000, peer_records: int = 60_000) -> dict[str, Any]:
         created = admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
         for future in created.values():
             future.result(30)
-        producer = Producer({**producer_config(stack.settings), "queue.buffering.max.messages": 1_000_000})
+        producer = Producer(
+            {**producer_config(stack.settings), "queue.buffering.max.messages": 1_000_000}
+        )
         for number in range(records):
             producer.produce(names[0], value=RECORD, key=b"%d" % number)
             if number % 10_000 == 0:
                 producer.poll(0)
         producer.flush(60)
-        peer = _rate(stack, "tests.bench.per_event_worker", peer_records, "--empty", names[0], str(peer_records))
-        batches = _rate(stack, "tests.bench.empty_worker", records, names[0], str(records), "transport")
+        peer = _rate(
+            stack,
+            "tests.bench.per_event_worker",
+            peer_records,
+            "--empty",
+            names[0],
+            str(peer_records),
+        )
+        batches = _rate(
+            stack, "tests.bench.empty_worker", records, names[0], str(records), "transport"
+        )
         ledger = _rate(stack, "tests.bench.empty_worker", records, names[0], str(records), "ledger")
     return {
         "records": records,

@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="quanyu-faults-") as folder:
-        report = run(Path(folder), seed=arguments.seed, rounds=arguments.rounds, file_rows=arguments.rows)
+        report = run(
+            Path(folder), seed=arguments.seed, rounds=arguments.rounds, file_rows=arguments.rows
+        )
     if arguments.json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     else:
@@ -44,7 +46,9 @@ def show(report: Report) -> None:
         console.print(f"PROBLEM: {problem}")
     for check in report.audit.get("checks", []):
         if not check["ok"]:
-            console.print(f"  {check['name']}: {check['offenders']} offenders, first {check['first'][:5]}")
+            console.print(
+                f"  {check['name']}: {check['offenders']} offenders, first {check['first'][:5]}"
+            )
     console.print("0 lost, 0 doubled" if report.ok else "NOT CLEAN")
 
 

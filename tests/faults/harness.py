@@ -118,7 +118,9 @@ class Stack:
         done = self.run(*argv, "--json", timeout=timeout)
         lines = done.stdout.strip().splitlines()
         if not lines:
-            raise RuntimeError(f"{argv} printed nothing; exit {done.returncode}: {done.stderr[-2000:]}")
+            raise RuntimeError(
+                f"{argv} printed nothing; exit {done.returncode}: {done.stderr[-2000:]}"
+            )
         result: dict[str, Any] = json.loads(lines[-1])
         return result
 
@@ -226,7 +228,9 @@ class Replay:
                 self.stack.command(
                     "replay", str(self.file), "--channel", "hotline12345", "--speed", self.speed
                 ),
-                env=self.stack.env, stdout=log, stderr=log,
+                env=self.stack.env,
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self) -> None:
@@ -274,7 +278,10 @@ def run(home: Path, *, seed: int, rounds: int, file_rows: int = 60_000) -> Repor
         for number in range(rounds):
             for victim in rng.sample(VICTIMS, len(VICTIMS)):
                 before = len(load.ids)
-                if not until(lambda: len(load.ids) > before or not load.is_alive(), RECOVERY_LIMIT_S):
+                if not until(
+                    lambda before=before: len(load.ids) > before or not load.is_alive(),  # type: ignore[misc]
+                    RECOVERY_LIMIT_S,
+                ):
                     report.problems.append(f"no report confirmed before killing {victim}")
                 time.sleep(rng.uniform(0.0, 1.0))
                 recovered = _kill(stack, replay, victim)
@@ -340,6 +347,8 @@ def _hold_against_truth(stack: Stack, report: Report, http_ids: set[str]) -> Non
     if lost:
         report.problems.append(f"{len(lost)} confirmed reports lost, first: {lost[:20]}")
     if doubled:
-        report.problems.append(f"{len(doubled)} reports counted other than once, first: {doubled[:20]}")
+        report.problems.append(
+            f"{len(doubled)} reports counted other than once, first: {doubled[:20]}"
+        )
     if len(expected) < MINIMUM_REPORTS:
         report.problems.append(f"only {len(expected)} reports processed: too few to prove anything")

@@ -47,11 +47,15 @@ class Count:
 def main() -> None:
     app_id, source, output, *ordinary = sys.argv[1:]
     settings = load_settings()
-    app = create_app(settings, app_id, session_timeout_s=float(os.environ.get("QUANYU_SESSION", "3")))
+    app = create_app(
+        settings, app_id, session_timeout_s=float(os.environ.get("QUANYU_SESSION", "3"))
+    )
     runs = int(os.environ.get("QUANYU_RUN", "500"))
     batch_agent(app, settings, Count(output), [source], max_records=runs)
     if ordinary:
-        plain, plain_out = (app.topic(t, value_serializer="raw", key_serializer="raw") for t in ordinary)
+        plain, plain_out = (
+            app.topic(t, value_serializer="raw", key_serializer="raw") for t in ordinary
+        )
 
         async def forward(stream):  # type: ignore[no-untyped-def]  # Faust's own style, for comparison
             async for event in stream.events():

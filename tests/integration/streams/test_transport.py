@@ -46,7 +46,7 @@ class Tail:
                 partition, key = message.partition(), message.key()
                 assert isinstance(partition, int)
                 assert isinstance(key, bytes)
-                self.records.append((partition, key, message.value()))  # type: ignore[arg-type]  # bytes here
+                self.records.append((partition, key, message.value()))
         return self
 
     def close(self) -> None:
@@ -70,10 +70,14 @@ class Scene:
     def __post_init__(self) -> None:
         self.source = self.fresh.topic("in", PARTITIONS)
         self.output = self.fresh.topic("out", PARTITIONS)
-        self.fresh.create_topic(f"{self.source}.count.state", PARTITIONS, {"cleanup.policy": "compact"})
+        self.fresh.create_topic(
+            f"{self.source}.count.state", PARTITIONS, {"cleanup.policy": "compact"}
+        )
         self._producer = Producer(producer_config(self.settings))
         self._output = Tail(self.settings, self.output, self.fresh.name("check-out"))
-        self._state = Tail(self.settings, f"{self.source}.count.state", self.fresh.name("check-state"))
+        self._state = Tail(
+            self.settings, f"{self.source}.count.state", self.fresh.name("check-state")
+        )
 
     def send(self, count: int, value: bytes = b"x" * 100) -> None:
         """Send numbered records; the key says which counter they belong to."""
@@ -252,9 +256,13 @@ def test_a_position_never_passes_unfinished_work(scene: Scene) -> None:
     worker.wait(60)
     decided = Counter(int(text.partition(b"/")[0]) for _, text in scene.outputs())
     for partition, position in scene.position().items():
-        assert position <= decided[partition], "records of one producer without transactions have no gaps"
+        assert position <= decided[partition], (
+            "records of one producer without transactions have no gaps"
+        )
     group = Consumer(consumer_config(scene.settings, scene.fresh.name("app")))
-    committed = group.committed([TopicPartition(scene.source, p) for p in range(PARTITIONS)], timeout=10)
+    committed = group.committed(
+        [TopicPartition(scene.source, p) for p in range(PARTITIONS)], timeout=10
+    )
     group.close()
     positions = scene.position()
     assert all(tp.offset <= positions[tp.partition] for tp in committed)
@@ -278,7 +286,10 @@ def test_after_a_seek_back_decided_records_are_skipped(scene: Scene) -> None:
 
 
 def test_ordinary_topics_live_beside_batch_topics(scene: Scene) -> None:
-    plain, plain_out = scene.fresh.topic("plain", PARTITIONS), scene.fresh.topic("plain-out", PARTITIONS)
+    plain, plain_out = (
+        scene.fresh.topic("plain", PARTITIONS),
+        scene.fresh.topic("plain-out", PARTITIONS),
+    )
     scene.extra = [plain, plain_out]
     producer = Producer(producer_config(scene.settings))
     for number in range(200):
@@ -288,7 +299,12 @@ def test_ordinary_topics_live_beside_batch_topics(scene: Scene) -> None:
     scene.start()
     eventually(scene.done, 60)
     scene.assert_exact()
-    consumer = Consumer({**consumer_config(scene.settings, scene.fresh.name("plain")), "isolation.level": "read_uncommitted"})
+    consumer = Consumer(
+        {
+            **consumer_config(scene.settings, scene.fresh.name("plain")),
+            "isolation.level": "read_uncommitted",
+        }
+    )
     consumer.subscribe([plain_out])
     seen: set[bytes] = set()
 
@@ -301,7 +317,9 @@ def test_ordinary_topics_live_beside_batch_topics(scene: Scene) -> None:
 
 
 def test_aborted_records_are_never_decided(scene: Scene) -> None:
-    producer = Producer({**producer_config(scene.settings), "transactional.id": scene.fresh.name("t")})
+    producer = Producer(
+        {**producer_config(scene.settings), "transactional.id": scene.fresh.name("t")}
+    )
     producer.init_transactions(20)
     for number in range(10):
         producer.begin_transaction()
