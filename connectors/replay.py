@@ -13,6 +13,7 @@ from connectors.mapping import RawReport, to_raw_report, undecodable
 from connectors.publish import BrokerBehind, Publisher, Unpublishable
 from schemas.channels import ChannelSpec, load_channel
 from schemas.errors import QuanyuError
+from schemas.instants import parse_instant
 from schemas.settings import Settings
 
 #: Entries published before the position is kept; a killed replay repeats at most these.
@@ -67,18 +68,41 @@ class Position:
         self._path.unlink(missing_ok=True)
 
 
+class Pace:
+    """Keeps the rhythm of the entries' own times; an entry without one, or out of order, waits for none."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._first_ms: int | None = None
+        self._started = 0.0
+
+    def wait_s(self, raw: RawReport) -> float:
+        """Seconds until the entry is due; what is less than a tenth is left for the next."""
+        instant = (
+            parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
+        )
+        if instant is None:
+            return 0.0
+        if self._first_ms is None:
+            self._first_ms, self._started = instant.ms, time.monotonic()
+        due = self._started + (instant.ms - self._first_ms) / 1000.0 / self._speed
+        wait = due - time.monotonic()
+        return wait if wait > 0.1 else 0.0
+
+
 def replay(
     settings: Settings,
     file: Path,
     channel: str,
     *,
-    per_second: float | None = None,
+    speed: float | None = None,
     limit: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> ReplayResult:
     """Publish every entry of ``file`` to the channel's raw topic, in order.
 
-    ``per_second`` None is as fast as the broker confirms. Raises :class:`QuanyuError` when the file or
+    ``speed`` 1 keeps the gaps between the entries' own times, 60 shortens them to a sixtieth; None is as
+    fast as the broker confirms. Raises :class:`QuanyuError` when the file or
     the channel cannot be read, or the broker stays away for two minutes; started again, it goes on
     where it was.
     """
@@ -88,7 +112,7 @@ def replay(
     result = ReplayResult(str(file), channel, resumed_at=position.read())
     publisher = Publisher(settings)
     started = time.monotonic()
-    size = CHUNK if per_second is None else max(1, min(CHUNK, round(per_second / 10)))
+    pace = Pace(speed) if speed is not None else None
     chunk: list[RawReport] = []
     try:
         for entry in entries:
@@ -98,13 +122,16 @@ def replay(
             if entry.number <= result.resumed_at:
                 continue
             raw = _raw(spec, entry, file)
-            result.defects += bool(raw["defects"])
-            chunk.append(raw)
-            if len(chunk) >= size:
+            if pace is not None and (wait := pace.wait_s(raw)) > 0:
                 _publish(publisher, chunk, result, position, progress)
                 chunk = []
-                if per_second is not None:
-                    time.sleep(max(0.0, started + result.published / per_second - time.monotonic()))
+                time.sleep(wait)
+                raw["received_at"] = int(time.time() * 1000)
+            result.defects += bool(raw["defects"])
+            chunk.append(raw)
+            if len(chunk) >= CHUNK:
+                _publish(publisher, chunk, result, position, progress)
+                chunk = []
         _publish(publisher, chunk, result, position, progress)
     finally:
         publisher.close()

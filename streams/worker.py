@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+from typing import Any, cast
 
 import structlog
 from prometheus_client import start_http_server
@@ -15,15 +16,28 @@ from schemas.city import load_city
 from schemas.codec import default_codec
 from schemas.errors import QuanyuError
 from schemas.secrets import load_hash_key
-from schemas.settings import load_settings
+from schemas.settings import Settings, load_settings
 from schemas.topics import raw_topic
 from streams.agent import batch_agent
-from streams.app import create_app, run_worker
+from streams.app import FailFastApp, create_app, run_worker
 from streams.dispatch.decide import DispatchStep
 from streams.intake.decide import IntakeStep
 from streams.merge.decide import MergeStep
 
 AGENTS = ("intake", "merge", "dispatch")
+
+
+def _answer_once_assigned(app: FailFastApp, settings: Settings) -> None:
+    """Serve the metrics, which is how the worker is known to be ready, from its first assignment on."""
+    started = False
+
+    async def assigned(*_: Any, **__: Any) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            start_http_server(settings.metrics_port("worker"), settings.bind, metrics.COLLECTORS)
+
+    app.on_partitions_assigned.connect(cast(Any, assigned), weak=False)
 
 
 def main() -> None:
@@ -59,7 +73,7 @@ def main() -> None:
         if "dispatch" in agents:
             batch_agent(app, settings, DispatchStep(city, codec), ["events"])
         metrics.BUILD_INFO.labels("0.1.0", city.name).set(1)
-        start_http_server(settings.metrics_port("worker"), settings.bind, metrics.COLLECTORS)
+        _answer_once_assigned(app, settings)
     except QuanyuError as error:
         raise SystemExit(f"streams.worker: {error}") from None
     run_worker(app)

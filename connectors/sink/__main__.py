@@ -20,6 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m connectors.sink", description=__doc__)
     parser.add_argument(
         "--instance",
+        default=os.environ.get("QUANYU_INSTANCE"),
         help="name of this sink in its group, unique and stable (a StatefulSet's pod name): after "
         "a crash it takes its partitions over without waiting for the session to end",
     )

@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
     def replay_(
         file: Annotated[Path, typer.Argument(help="CSV, JSON lines or XLSX.")],
         channel: Annotated[str, typer.Option(help="Channel whose spec reads the file.")],
-        speed: Annotated[str, typer.Option(help="max, or reports per second.")] = "max",
+        speed: Annotated[
+            str, typer.Option(help="max, or how many times as fast as it happened.")
+        ] = "max",
         limit: Annotated[
             int | None, typer.Option(min=1, help="Stop after so many entries.")
         ] = None,
@@ -29,25 +31,25 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Publish every entry of a file to its channel; killed, it goes on where it was.
 
-        Example: quanyu replay calls.csv --channel hotline12345 --speed 200
+        Example: quanyu replay calls.csv --channel hotline12345 --speed 60
         """
         from connectors.replay import replay
 
         if speed == "max":
-            per_second = None
+            factor = None
         else:
             try:
-                per_second = float(speed)
-                if not 0 < per_second < 1e9:
+                factor = float(speed)
+                if not 0 < factor < 1e9:
                     raise ValueError
             except ValueError:
                 raise QuanyuError(
-                    f"--speed {speed}: give max or reports per second, e.g. 200"
+                    f"--speed {speed}: give max, 1 for real time, or e.g. 60"
                 ) from None
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("published", total=None)
             result = replay(
-                load_settings(), file, channel, per_second=per_second, limit=limit,
+                load_settings(), file, channel, speed=factor, limit=limit,
                 progress=lambda n: bar.advance(task, n),
             )  # fmt: skip
         if as_json:

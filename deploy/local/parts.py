@@ -50,9 +50,9 @@ def pipeline_parts(settings: Settings) -> list[Part]:
 
     metrics = settings.metrics_port
     return [
-        # A static member of its group: restarted, it has its partitions back at once.
+        # Static members of their groups: restarted, they have their partitions back at once.
         part("worker", "streams.worker", metrics("worker"), "/metrics", QUANYU_INSTANCE="worker-0"),
-        part("sink", "connectors.sink", metrics("sink"), "/metrics"),
+        part("sink", "connectors.sink", metrics("sink"), "/metrics", QUANYU_INSTANCE="sink-0"),
         part("monitor", "deploy.monitor", metrics("monitor"), "/metrics"),
         part("screen", "deploy.gateway", settings.screen_port, "/healthz"),
     ]

@@ -2,10 +2,9 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import UTC, datetime
+
+from schemas.instants import Instant
 
 #: Control characters (NUL included), private use and bidirectional marks: never part of a matter.
 _HIDDEN = re.compile(
@@ -19,25 +18,6 @@ FUTURE_LIMIT_MS = 24 * 3600 * 1000
 #: Before this a date is a default of some software (1900, 1970, 2000), not an observation.
 EARLIEST_MS = int(datetime(2001, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
-_CLOCK = r"(?:[T ](?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?)?"
-_DATE = re.compile(
-    r"\A(?P<year>\d{4})(?P<mark>[-/.年])(?P<month>\d{1,2})[-/.月](?P<day>\d{1,2})日?\s?"
-    + _CLOCK
-    + r"\s?(?P<zone>Z|[+-]\d{2}:?\d{2})?\Z"
-)
-_COMPACT = re.compile(
-    r"\A(?P<year>20\d{2})(?P<month>\d{2})(?P<day>\d{2})(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})\Z"
-)
-_EPOCH = re.compile(r"\A\d{10}(?:\d{3})?\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """Milliseconds since the epoch and the offset of the clock that was read, in minutes."""
-
-    ms: int
-    offset_min: int
-
 
 def clean(text: str | None) -> str:
     """NFKC (full-width digits and letters become plain), hidden characters out, white space single."""
@@ -47,53 +27,6 @@ def clean(text: str | None) -> str:
         return text
     text = unicodedata.normalize("NFKC", _HIDDEN.sub("", text))
     return _SPACE.sub(" ", text).strip()
-
-
-@lru_cache(maxsize=64)
-def zone(name: str) -> ZoneInfo | None:
-    """A time zone by its IANA name; None when there is none of that name."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
-@lru_cache(maxsize=65536)
-def parse_instant(text: str, zone_name: str) -> Instant | None:
-    """An instant as cities write it; None when it is none, such as 30 February.
-
-    ``2019/2/28 11:25:05``, ``2019-02-28 11:25``, ISO 8601 with or without offset and fraction,
-    ``2019年2月28日``, ``20190228112505``, epoch seconds or milliseconds. Without an offset the zone holds.
-    """
-    text = clean(text)
-    if _EPOCH.match(text):
-        ms = int(text) if len(text) == 13 else int(text) * 1000
-        return Instant(ms, 0)
-    match = _DATE.match(text) or _COMPACT.match(text)
-    local = zone(zone_name)
-    if match is None or local is None:
-        return None
-    part = match.groupdict()
-    try:
-        moment = datetime(
-            int(part["year"]), int(part["month"]), int(part["day"]),
-            int(part["hour"] or 0), int(part["minute"] or 0), int(part["second"] or 0),
-            int((part.get("fraction") or "0").ljust(6, "0")[:6]),
-            tzinfo=local,
-        )  # fmt: skip
-        named = part.get("zone")
-        if named and named != "Z":
-            sign = -1 if named[0] == "-" else 1
-            digits = named[1:].replace(":", "")
-            offset = timedelta(minutes=sign * (int(digits[:2]) * 60 + int(digits[2:])))
-            moment = moment.replace(tzinfo=UTC) - offset
-            return Instant(round(moment.timestamp() * 1000), int(offset.total_seconds() // 60))
-        if named == "Z":
-            return Instant(round(moment.replace(tzinfo=UTC).timestamp() * 1000), 0)
-        offset = moment.utcoffset() or timedelta()
-        return Instant(round(moment.timestamp() * 1000), int(offset.total_seconds() // 60))
-    except (ValueError, OverflowError):
-        return None
 
 
 def plausible(instant: Instant, received_ms: int) -> bool:
