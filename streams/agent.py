@@ -37,4 +37,5 @@ def batch_agent(
 
     app.on_partitions_assigned.connect(cast(Any, assigned), weak=False)
     channel = app.topic(*topics, schema=BatchSchema())
+    app.ledgers.append(ledger)
     return app.agent(channel, name=step.name, concurrency=1)(decide)

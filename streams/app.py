@@ -1,19 +1,16 @@
 """The Faust app: fails fast, reads committed records, leaves topics to topics.yaml."""
 
-import logging
 import os
 import threading
 from typing import Any
 
 import faust
-import structlog
 
 from schemas.settings import Settings
+from streams.ledger import Ledger, fail_fast
 from streams.transport import SCHEME, Limits
 
 APP_ID = "quanyu-streams"
-#: What a supervisor restarts at once: an agent raised, the batch was not committed.
-EXIT_FAIL_FAST = 70
 #: After SIGTERM: finish or abandon the batch at hand, leave the group.
 STOP_LIMIT_S = 9.0
 
@@ -28,14 +25,12 @@ class FailFastApp(faust.App):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Topics whose messages are batches, and how large those may become.
         self.batch_topics: dict[str, Limits] = {}
+        #: The ledgers of its batch agents.
+        self.ledgers: list[Ledger[Any]] = []
         super().__init__(*args, **kwargs)
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
-        structlog.get_logger().error(
-            "agent_failed", agent=str(agent.name), error=repr(exc), exc_info=exc
-        )
-        logging.shutdown()
-        os._exit(EXIT_FAIL_FAST)
+        fail_fast("agent_failed", agent=str(agent.name), error=repr(exc), exc_info=exc)
 
 
 def create_app(

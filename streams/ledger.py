@@ -11,12 +11,14 @@ assigns it again.
 """
 
 import asyncio
+import logging
 import os
+import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -39,7 +41,19 @@ TRANSACTION_TIMEOUT_MS = 60_000
 CALL_TIMEOUT_S = 20.0
 CALL_ATTEMPTS = 3
 #: Fenced although the group says the partition is ours: leave and join again rather than wait for ever.
-LOST_LIMIT_S = 45.0
+LOST_LIMIT_S = 15.0
+
+
+#: What a supervisor restarts at once: the batch at hand was not committed.
+EXIT_FAIL_FAST = 70
+
+
+def fail_fast(event: str, **details: object) -> NoReturn:
+    """End the process now, without the good-byes by which Faust would commit what was not finished."""
+    structlog.get_logger().error(event, **details)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(EXIT_FAIL_FAST)
 
 
 class Fenced(Exception):
@@ -64,6 +78,8 @@ class Ledger(Generic[S]):
         self._step = step
         self._owned: dict[TP, Owned[S]] = {}
         self._lost: dict[TP, float] = {}
+        self._acquiring: dict[TP, asyncio.Future[Owned[S] | None]] = {}
+        self._assigned: set[TP] = set()
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"ledger-{step.name}")
 
     async def handle(self, batch: Batch) -> None:
@@ -73,26 +89,26 @@ class Ledger(Generic[S]):
         raised, and the worker must stop: nothing of the batch is published.
         """
         tp = batch.topic, batch.partition
-        loop = asyncio.get_running_loop()
         if tp in self._lost:
-            if time.monotonic() - self._lost[tp] > LOST_LIMIT_S:
-                raise Fenced(f"{tp} stays assigned to us, but another owner holds it")
             return
         owned = self._owned.get(tp)
         if owned is None:
-            started = time.monotonic()
-            owned = await loop.run_in_executor(
-                self._executor, self._acquire, batch.topic, batch.partition
-            )
+            if tp not in self._acquiring:
+                self._acquiring[tp] = self._start_acquiring(tp)
+            owned = await self._acquiring[tp]
+            self._acquiring.pop(tp, None)
+            if owned is None:
+                return  # the partition is not ours any more; its next owner reads the batch again
             self._owned[tp] = owned
-            self._seconds("restore", started)
         fresh = batch.since(owned.position)
         if len(fresh):
             started = time.monotonic()
             decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
             self._seconds("decide", started)
             try:
-                await loop.run_in_executor(self._executor, self._commit, owned, fresh, decision)
+                await asyncio.get_running_loop().run_in_executor(
+                    self._executor, self._commit, owned, fresh, decision
+                )
             except Fenced:
                 structlog.get_logger().warning(
                     "fenced", agent=self._step.name, topic=tp[0], partition=tp[1]
@@ -100,6 +116,9 @@ class Ledger(Generic[S]):
                 metrics.STREAM_FENCED.labels(self._step.name).inc()
                 del self._owned[tp]
                 self._lost[tp] = time.monotonic()
+                asyncio.get_running_loop().call_later(
+                    LOST_LIMIT_S, self._leave_if_lost, tp, self._lost[tp]
+                )
                 return
             owned.position = fresh.last + 1
             self._count(tp, fresh, owned)
@@ -107,18 +126,41 @@ class Ledger(Generic[S]):
 
     def assigned(self, tps: Iterable[TP]) -> None:
         """A new assignment: what was lost may be ours again; what is not in it is given up."""
-        current = set(tps)
+        self._assigned = set(tps)
         self._lost.clear()
-        for tp in self._owned.keys() - current:
+        for tp in self._owned.keys() - self._assigned:
             del self._owned[tp]
-        metrics.STREAM_ASSIGNED.labels(self._step.name).set(len(current))
+        for tp in self._acquiring.keys() - self._assigned:
+            del self._acquiring[tp]
+        # State is read now, so that the first report of a partition need not wait for it.
+        for tp in self._assigned - self._owned.keys() - self._acquiring.keys():
+            self._acquiring[tp] = self._start_acquiring(tp)
+        metrics.STREAM_ASSIGNED.labels(self._step.name).set(len(self._assigned))
+
+    def _leave_if_lost(self, tp: TP, since: float) -> None:
+        """The group never took back what another owner holds: join it anew instead of standing still."""
+        if self._lost.get(tp) == since:
+            fail_fast("lost_but_assigned", agent=self._step.name, topic=tp[0], partition=tp[1])
+
+    async def ready(self) -> None:
+        """Wait until every assigned partition is acquired."""
+        await asyncio.gather(*self._acquiring.values())
+
+    def _start_acquiring(self, tp: TP) -> "asyncio.Future[Owned[S] | None]":
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._acquire, *tp)
 
     def close(self) -> None:
         """Stop the threads; a transaction under way is abandoned to the next owner's fence."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _acquire(self, topic: str, partition: int) -> Owned[S]:
-        """Fence whoever had the partition, then read its state and position."""
+    def _acquire(self, topic: str, partition: int) -> Owned[S] | None:
+        """Fence whoever had the partition, then read its state and position.
+
+        None when it was reassigned while this waited for its turn: fencing would hit the new owner.
+        """
+        if (topic, partition) not in self._assigned:
+            return None
+        started = time.monotonic()
         producer = Producer(
             {
                 **producer_config(self._settings),
@@ -141,6 +183,7 @@ class Ledger(Generic[S]):
             position=position,
             entries=len(entries),
         )
+        self._seconds("restore", started)
         return Owned(producer, state, position)
 
     def _commit(self, owned: Owned[S], batch: Batch, decision: Decision) -> None:

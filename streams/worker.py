@@ -4,6 +4,7 @@
 """
 
 import argparse
+import asyncio
 import logging
 from typing import Any, cast
 
@@ -28,14 +29,16 @@ AGENTS = ("intake", "merge", "dispatch")
 
 
 def _answer_once_assigned(app: FailFastApp, settings: Settings) -> None:
-    """Serve the metrics, which is how the worker is known to be ready, from its first assignment on."""
-    started = False
+    """Serve the metrics, which is how the worker is known to be ready, once it has its partitions."""
+    serving: list[asyncio.Task[None]] = []
+
+    async def serve() -> None:
+        await asyncio.gather(*(ledger.ready() for ledger in app.ledgers))
+        start_http_server(settings.metrics_port("worker"), settings.bind, metrics.COLLECTORS)
 
     async def assigned(*_: Any, **__: Any) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            start_http_server(settings.metrics_port("worker"), settings.bind, metrics.COLLECTORS)
+        if not serving:
+            serving.append(asyncio.create_task(serve()))
 
     app.on_partitions_assigned.connect(cast(Any, assigned), weak=False)
 
