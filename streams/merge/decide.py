@@ -193,6 +193,9 @@ class MergeStep:
         found: tuple[OpenEvent, float, str] | None = None
         pairs: set[str] | None = None
         for event in self._candidates(state, report):
+            # Whether the sweep came by already must not decide: it depends on where batches are cut.
+            if self._gone(state, event):
+                continue
             delay = max(event.occurred_at - occurred, occurred - event.last_occurred_at, 0)
             if delay > hours_ms:
                 continue
@@ -247,17 +250,17 @@ class MergeStep:
         cell = (event.class_code, event.zone, *self._cell(event.class_code, event.lon, event.lat))
         return state.by_cell.setdefault(cell, [])
 
+    def _gone(self, state: MergeState, event: OpenEvent) -> bool:
+        """Whether an event is so old that no report may join it any more."""
+        kept_ms = (self.rule(event.class_code).hours + LATE_HOURS) * HOUR_MS
+        return event.updated_at + kept_ms < state.stream_time
+
     def _sweep(self, state: MergeState) -> list[str]:
         """Forget events that no report can join any more."""
         if state.stream_time - state.swept_at < SWEEP_MS:
             return []
         state.swept_at = state.stream_time
-        gone = [
-            event
-            for event in state.events.values()
-            if event.updated_at + (self.rule(event.class_code).hours + LATE_HOURS) * HOUR_MS
-            < state.stream_time
-        ]
+        gone = [event for event in state.events.values() if self._gone(state, event)]
         for event in gone:
             del state.events[event.id]
             slot = self._slot(state, event)
