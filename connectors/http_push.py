@@ -22,6 +22,7 @@ from schemas import metrics
 from schemas.channels import ChannelSpec, channel_names, load_channel
 from schemas.ids import report_id
 from schemas.settings import Settings
+from schemas.texts import clean
 
 #: A batch of 500 long reports is below 2 MB; photos come by reference.
 BODY_LIMIT = 6 * 1024 * 1024
@@ -127,7 +128,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                 for native, payload in zip(natives, payloads, strict=True)
             ]
             for index, raw in enumerate(raws):
-                if not raw["native_id"]:
+                if not clean(raw["native_id"]):
                     raise Refused(
                         400,
                         "missing_native_id",
@@ -147,7 +148,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
             return JSONResponse(
                 refused.body.model_dump(exclude_none=True), refused.status, headers=refused.headers
             )
-        ids = [report_id(name, raw["native_id"], raw["revision"]) for raw in raws]
+        ids = [report_id(name, clean(raw["native_id"]), raw["revision"]) for raw in raws]
         return JSONResponse({"accepted": len(ids), "reports": ids}, 202)
 
     return routes

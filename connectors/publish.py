@@ -11,6 +11,7 @@ from schemas import metrics
 from schemas.codec import Codec, default_codec
 from schemas.kafka import producer_config
 from schemas.settings import Settings
+from schemas.texts import clean
 from schemas.topics import raw_topic
 
 #: How long the broker may take to confirm a batch before its sender is told to come again.
@@ -89,8 +90,9 @@ class Publisher:
         with self._encode_lock:
             values = [self._encode(raw) for raw in raws]
         for raw, value in zip(raws, values, strict=True):
-            # Without a native id any stable key will do: the payload's own bytes.
-            key = (raw["native_id"] or "").encode("utf-8", "surrogateescape") or raw["payload"][:64]
+            # Keyed by the id as intake reads it, so that every spelling of one id meets in one partition;
+            # without an id any stable key will do: the payload's own bytes.
+            key = clean(raw["native_id"]).encode() or raw["payload"][:64]
             while True:
                 try:
                     self._producer.produce(

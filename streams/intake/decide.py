@@ -13,11 +13,12 @@ from schemas.codec import Codec
 from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
 from schemas.ids import report_id, undecodable_report_id
 from schemas.instants import parse_instant
+from schemas.texts import clean
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import KeywordClassifier
 from streams.intake.locate import Located, Locator, Place
-from streams.intake.normalise import clean, plausible
+from streams.intake.normalise import plausible
 
 RULE_VERSION = "intake-1"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
