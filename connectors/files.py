@@ -132,11 +132,12 @@ def _json_lines(path: Path) -> Iterator[Entry]:
                 continue
             number += 1
             try:
+                # ValueError also says that a number has more digits than Python reads.
                 fields = json.loads(line.decode("utf-8"))
             except UnicodeDecodeError:
                 yield Entry(number, data=line[:CELL_LIMIT], defect="encoding:not UTF-8")
                 continue
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 yield Entry(
                     number, data=line[:CELL_LIMIT], defect=f"malformed:{type(error).__name__}"
                 )
