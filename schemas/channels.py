@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.documents import read_document
 from schemas.errors import QuanyuError
+from schemas.instants import known_zone
 
 CHANNELS_DIR = Path(__file__).parent.parent / "connectors" / "channels"
 
@@ -66,6 +67,11 @@ class ChannelSpec(BaseModel):
     usual_gap_s: float = Field(
         default=600.0, gt=0, description="Silence longer than three times this is worth a look."
     )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        return known_zone(name)
 
     @model_validator(mode="after")
     def _says_what(self) -> "ChannelSpec":

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from schemas.documents import read_document
 from schemas.errors import QuanyuError
 from schemas.grids import GridLayer, read_layer
+from schemas.instants import known_zone
 
 CITIES_DIR = Path(__file__).parent.parent / "deploy" / "cities"
 
@@ -115,6 +116,11 @@ class _CityFile(_Model):
     departments: dict[str, Department]
     fallback: Fallback
     calendar: Calendar
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        return known_zone(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +223,13 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str
             missing = [name for name in columns if name not in (reader.fieldnames or [])]
             if missing:
                 raise QuanyuError(f"{path}:1: column {missing[0]} is missing")
-            return [(reader.line_num, row) for row in reader]
+            rows = []
+            for row in reader:
+                short = next((name for name in columns if row[name] is None), None)
+                if short:
+                    raise QuanyuError(f"{path}:{reader.line_num}: {short}: the line ends before it")
+                rows.append((reader.line_num, row))
+            return rows
     except FileNotFoundError:
         raise QuanyuError(f"{path} is missing; see deploy/README.md") from None
     except UnicodeDecodeError as error:
@@ -231,6 +243,10 @@ def _streets(path: Path, districts: set[str]) -> tuple[Street, ...]:
             raise QuanyuError(f"{path}:{line}: code: {row['code']!r} is not nine digits")
         if row["district"] not in districts:
             raise QuanyuError(f"{path}:{line}: district: no district {row['district']}")
+        if not row["code"].startswith(row["district"]):
+            raise QuanyuError(
+                f"{path}:{line}: code: {row['code']} does not begin with its district {row['district']}"
+            )
         streets.append(Street(row["code"], row["name"], row["district"]))
     return tuple(streets)
 

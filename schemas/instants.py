@@ -36,6 +36,13 @@ def zone(name: str) -> ZoneInfo | None:
         return None
 
 
+def known_zone(name: str) -> str:
+    """The name itself; ValueError when there is no time zone of that name."""
+    if zone(name) is None:
+        raise ValueError(f"no time zone {name!r}; write an IANA name such as Asia/Shanghai")
+    return name
+
+
 @lru_cache(maxsize=65536)
 def parse_instant(text: str, zone_name: str) -> Instant | None:
     """An instant as cities write it; None when it is none, such as 30 February.
