@@ -1,187 +1,258 @@
-"""The screen's side of the gateway: named queries, the city's names, its map."""
+"""The screen's side of the gateway: named queries, names and map of the city, how fresh it all is.
+
+A browser names queries and gives typed parameters; SQL never comes from it. Each answer is shared
+by every screen that asks the same within a second.
+"""
 
 import asyncio
+import hashlib
 import re
-import threading
 import time
-from datetime import date, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import clickhouse_connect
+import httpx
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, JSONResponse
+from clickhouse_connect.driver.httputil import get_pool_manager
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from schemas.channels import load_channels
-from schemas.city import load_city
+from schemas.city import CityPack, load_city
 from schemas.errors import QuanyuError
-from schemas.queries import load_queries, run
+from schemas.queries import NamedQuery, day_of, load_queries, run
 from schemas.settings import Settings
 
-log = structlog.get_logger()
+log = structlog.get_logger("screen")
 
 #: Many screens ask the same; one answer a second serves them all.
 CACHE_S = 1.0
 CACHE_ENTRIES = 500
-#: Queries at once; more would only wait inside the engine.
+#: Queries at once; more would only wait inside the engine, before the sink's inserts.
 CONCURRENT = 4
-TEXT_LIMIT = 100
-_DATE = re.compile(r"\A\d{4}-\d{2}-\d{2}\Z")
-_CODE = re.compile(r"\A[\w.:-]*\Z")
+NAMES_LIMIT = 20
+#: A drawer shows so many rows at once; the rest by offset.
+ROWS_LIMIT = 1000
+#: An engine that does not take a connection in this time is down; one query has longer.
+CONNECT_S, ANSWER_S = 2, 15
+_LAG = re.compile(r"^quanyu_lag_(records|seconds)\{[^}]*\} (\S+)$", re.MULTILINE)
+
+Rows = list[dict[str, Any]]
+
+
+class UnavailableError(Exception):
+    """ClickHouse did not answer; the same question may be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows and when they were read, ms since the epoch."""
+
+    at: int
+    rows: Rows
 
 
 class Reader:
-    """Runs named queries from threads, with a short memory."""
+    """Runs named queries with a memory of a second; askers of the same question share one query."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, time_zone: str, now_ms: Callable[[], int]) -> None:
         self._settings = settings
-        self._local = threading.local()
-        self._cache: dict[tuple[Any, ...], tuple[float, list[dict[str, Any]]]] = {}
+        self._time_zone = time_zone
+        self._now_ms = now_ms
+        self._client: Client | None = None
         self._slots = asyncio.Semaphore(CONCURRENT)
+        self._answers: dict[tuple[Any, ...], tuple[float, asyncio.Task[Answer]]] = {}
 
-    async def rows(self, name: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        """Rows of a named query, at most :data:`CACHE_S` old. Errors as :func:`schemas.queries.run`."""
-        key = (name, *sorted((k, str(v)) for k, v in parameters.items()))
-        cached = self._cache.get(key)
-        if cached and time.monotonic() - cached[0] < CACHE_S:
-            return cached[1]
+    async def ask(self, query: NamedQuery, given: Mapping[str, Any]) -> Answer:
+        """Rows at most :data:`CACHE_S` old; what is not given of day, zone and now is filled in.
+
+        Raises :class:`QuanyuError` for a bad parameter, :class:`UnavailableError` when ClickHouse
+        does not answer.
+        """
+        now = self._now_ms()
+        clock = {"time_zone": self._time_zone, "at": now, "day": day_of(now, self._time_zone)}
+        known = {parameter.name for parameter in query.parameters}
+        bound = query.bind({**{k: v for k, v in clock.items() if k in known}, **given})
+        if int(bound.get("limit", 0)) > ROWS_LIMIT:
+            raise QuanyuError(
+                f"query {query.name}: parameter limit: at most {ROWS_LIMIT}; use offset"
+            )
+        # Now itself is not part of the question, unless somebody asks about another now.
+        key = (query.name, *((k, v) for k, v in sorted(bound.items()) if k != "at" or k in given))
+        kept = self._answers.get(key)
+        if kept is None or time.monotonic() - kept[0] > CACHE_S:
+            if len(self._answers) >= CACHE_ENTRIES:
+                self._forget()
+            kept = time.monotonic(), asyncio.create_task(self._read(query.name, bound, now))
+            self._answers[key] = kept
+        # One asker that goes away must not end the question of the others.
+        return await asyncio.shield(kept[1])
+
+    def _forget(self) -> None:
+        old = time.monotonic() - CACHE_S
+        self._answers = {k: v for k, v in self._answers.items() if v[0] > old or not v[1].done()}
+
+    async def _read(self, name: str, bound: Mapping[str, Any], now: int) -> Answer:
         async with self._slots:
-            rows = await run_in_threadpool(self._run, name, parameters)
-        if len(self._cache) > CACHE_ENTRIES:
-            self._cache.clear()
-        self._cache[key] = time.monotonic(), rows
-        return rows
+            try:
+                return Answer(now, await run_in_threadpool(self._run, name, bound))
+            except (ClickHouseError, OSError) as error:
+                log.warning("query failed", query=name, error=str(error).partition("\n")[0][:300])
+                raise UnavailableError("ClickHouse does not answer this query now") from None
 
-    def _run(self, name: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        client: Client | None = getattr(self._local, "client", None)
-        if client is None:
-            client = clickhouse_connect.get_client(
+    def _run(self, name: str, bound: Mapping[str, Any]) -> Rows:
+        if self._client is None:
+            # Without a session one client serves threads at once.
+            self._client = clickhouse_connect.get_client(
                 dsn=self._settings.clickhouse_url,
                 database=self._settings.clickhouse_database,
                 autogenerate_session_id=False,
+                connect_timeout=CONNECT_S,
+                send_receive_timeout=ANSWER_S,
                 query_limit=0,
+                query_retries=0,
+                pool_mgr=get_pool_manager(maxsize=CONCURRENT, num_pools=1),
             )
-            self._local.client = client
-        return [{k: plain(v) for k, v in row.items()} for row in run(client, name, **parameters)]
+        return run(self._client, name, **bound)
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON carries it: instants as ISO 8601 in UTC."""
-    if isinstance(value, datetime):
-        return value.isoformat() + ("" if value.tzinfo else "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, float) and value != value:
-        return None
-    return value
-
-
-def router(settings: Settings) -> APIRouter:
+def router(
+    settings: Settings, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+) -> APIRouter:
     """``/api``: the named queries and what a screen needs to label them."""
     routes = APIRouter(prefix="/api", tags=["screen"])
-    reader = Reader(settings)
     city = load_city(settings.city)
-    zone = ZoneInfo(city.time_zone)
+    reader = Reader(settings, city.time_zone, now_ms)
+    names = _names(city)
+    districts = (city.folder / "districts.geojson").read_bytes()
+    districts_tag = f'"{hashlib.sha256(districts).hexdigest()[:16]}"'
 
-    def parameters(request: Request, name: str) -> dict[str, Any]:
-        """Typed parameters of a query from the URL; defaults for what a screen leaves out."""
-        given = request.query_params
-        defaults: dict[str, Any] = {
-            "day": datetime.now(zone).date().isoformat(),
-            "time_zone": city.time_zone,
-            "limit": 100,
-            "offset": 0,
-        }
-        bound: dict[str, Any] = {}
-        for key, kind in load_queries()[name].parameters.items():
-            text = str(given.get(key) or defaults.get(key, ""))
-            if kind == "Date":
-                if not _DATE.match(text):
-                    raise QuanyuError(f"{key}: {text[:20]!r} is not a date; write 2026-03-01")
-                try:
-                    bound[key] = date.fromisoformat(text)
-                except ValueError:
-                    raise QuanyuError(f"{key}: {text} is no day of the calendar") from None
-            elif kind.startswith("UInt"):
-                if not text.isdigit() or int(text) > (1000 if key == "limit" else 10**7):
-                    raise QuanyuError(f"{key}: {text[:20]!r} is not a number in range")
-                bound[key] = int(text)
-            else:
-                if key != "time_zone" and (len(text) > TEXT_LIMIT or not _CODE.match(text)):
-                    raise QuanyuError(f"{key}: letters, digits and . : - _ only, at most {TEXT_LIMIT}")
-                bound[key] = text
-        return bound
-
-    async def answer(request: Request, name: str) -> dict[str, Any]:
-        """One query's answer, or its error; an error of one never spoils another."""
+    async def answer(name: str, given: Mapping[str, str]) -> dict[str, Any]:
+        """One query's answer, or its error and status; the error of one never spoils another."""
         query = load_queries().get(name)
         if query is None:
-            return {"name": name[:60], "error": "no such query", "status": 404}
+            return {"error": f"no query {name[:60]!r}; /api/queries lists them", "status": 404}
         try:
-            rows = await reader.rows(name, parameters(request, name))
+            found = await reader.ask(query, given)
         except QuanyuError as error:
-            return {"name": name, "error": str(error), "status": 400}
-        except (ClickHouseError, OSError) as error:
-            log.warning("query_failed", query=name, error=str(error)[:300])
-            return {"name": name, "error": "ClickHouse does not answer this query now", "status": 503}
-        return {"name": name, "rows": rows}
+            return {"error": str(error), "status": 400}
+        except UnavailableError as error:
+            return {"error": str(error), "status": 503}
+        return {"at": found.at, "rows": found.rows}
 
     @routes.get("/tiles")
-    async def tiles(request: Request, names: Annotated[str, Query(max_length=1000)]) -> JSONResponse:
-        """Several named queries at once; each has its own rows or error."""
-        wanted = list(dict.fromkeys(filter(None, names.split(","))))[:20]
-        answers = await asyncio.gather(*(answer(request, name) for name in wanted))
-        return JSONResponse({"at": datetime.now(zone).isoformat(), "tiles": {a["name"]: a for a in answers}})
+    async def tiles(
+        request: Request, names: Annotated[str, Query(max_length=1000)]
+    ) -> JSONResponse:
+        """Several named queries at once, each with its own rows or error.
+
+        Further URL parameters go to every named query that has a parameter of that name.
+        """
+        wanted = list(dict.fromkeys(filter(None, names.split(","))))
+        if len(wanted) > NAMES_LIMIT:
+            return JSONResponse({"error": f"at most {NAMES_LIMIT} names"}, 400)
+        given = {k: v for k, v in request.query_params.items() if k != "names"}
+        found = await asyncio.gather(*(answer(name, _of(name, given)) for name in wanted))
+        return JSONResponse({"at": now_ms(), "tiles": dict(zip(wanted, found, strict=True))})
 
     @routes.get("/queries")
     async def queries() -> JSONResponse:
         """The named queries: title, unit, meaning, refresh, drill-down, parameters."""
-        return JSONResponse(
-            [
-                {
-                    "name": q.name, "title": q.title, "unit": q.unit, "meaning": q.meaning,
-                    "refresh_s": q.refresh_s, "drill_down": q.drill_down, "parameters": dict(q.parameters),
-                }
-                for q in load_queries().values()
-            ]
-        )  # fmt: skip
+        return JSONResponse({query.name: _described(query) for query in load_queries().values()})
 
     @routes.get("/queries/{name}")
-    async def query(request: Request, name: str) -> JSONResponse:
-        """One named query."""
-        result = await answer(request, name)
-        return JSONResponse(result, result.get("status", 200))
+    async def one(request: Request, name: str) -> JSONResponse:
+        """One query; 400: a bad parameter, 404: no such name, 503: ClickHouse does not answer."""
+        found = await answer(name, request.query_params)
+        return JSONResponse(found, found.get("status", 200))
 
     @routes.get("/city")
-    async def names() -> JSONResponse:
-        """Names that go with the codes: classes, districts, streets, channels."""
-        return JSONResponse(
-            {
-                "code": city.code,
-                "name": city.name,
-                "time_zone": city.time_zone,
-                "classes": {c.code: {"name": c.name, "class_name": c.class_name, "level": c.level}
-                            for c in city.classes.values()},
-                "districts": {g.code: g.name for g in city.districts.grids}
-                | {code: area.name for code, area in city.areas.items()},
-                "streets": {s.code: s.name for s in city.streets},
-                "channels": {
-                    name: {"title": spec.title, "kind": spec.kind, "usual_gap_s": spec.usual_gap_s}
-                    for name, spec in load_channels().items()
-                },
-            }
-        )  # fmt: skip
+    async def described() -> JSONResponse:
+        """Names that go with the codes: classes, districts, channels."""
+        return JSONResponse({**names, "now": now_ms()}, headers={"Cache-Control": "no-cache"})
 
     @routes.get("/map/districts.geojson")
-    async def districts() -> FileResponse:
+    async def geojson(request: Request) -> Response:
         """The districts' polygons (CGCS2000)."""
-        return FileResponse(
-            city.folder / "districts.geojson", media_type="application/geo+json",
-            headers={"Cache-Control": "max-age=3600"},
-        )  # fmt: skip
+        headers = {"ETag": districts_tag, "Cache-Control": "max-age=3600"}
+        if request.headers.get("if-none-match") == districts_tag:
+            return Response(status_code=304, headers=headers)
+        return Response(districts, media_type="application/geo+json", headers=headers)
+
+    @routes.get("/status")
+    async def status() -> JSONResponse:
+        """How fresh the picture is: newest rows, records on their way, last of each channel."""
+        fresh, seen, waiting = await asyncio.gather(
+            answer("data_as_of", {}), answer("channels_last_seen", {}), backlog(settings)
+        )
+        return JSONResponse(
+            {"at": now_ms(), "data_as_of": fresh, "channels_last_seen": seen, "backlog": waiting}
+        )
 
     return routes
+
+
+async def backlog(settings: Settings) -> dict[str, float] | None:
+    """Records on their way and the age of the oldest, from the monitor; None without one."""
+    url = f"http://127.0.0.1:{settings.metrics_port('monitor')}/metrics"
+    try:
+        async with httpx.AsyncClient(timeout=1.0) as client:
+            text = (await client.get(url)).text
+    except httpx.HTTPError:
+        return None
+    found: dict[str, list[float]] = {"records": [], "seconds": []}
+    for kind, value in _LAG.findall(text):
+        found[kind].append(float(value))
+    if not found["records"]:
+        return None
+    return {"records": sum(found["records"]), "oldest_s": max(found["seconds"], default=0.0)}
+
+
+def _of(name: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Those of the parameters that the query has."""
+    query = load_queries().get(name)
+    has = {parameter.name for parameter in query.parameters} if query else set()
+    return {key: value for key, value in given.items() if key in has}
+
+
+def _described(query: NamedQuery) -> dict[str, Any]:
+    return {
+        "title": query.title,
+        "unit": query.unit,
+        "meaning": query.meaning,
+        "refresh_s": query.refresh_s,
+        "parameters": [
+            {"name": p.name, "type": p.type, "default": p.default, "meaning": p.meaning}
+            for p in query.parameters
+        ],
+        "drill_down": {
+            d.column: {
+                "query": d.query,
+                "from_columns": dict(d.from_columns),
+                "fixed": dict(d.fixed),
+            }
+            for d in query.drill_down
+        },
+    }
+
+
+def _names(city: CityPack) -> dict[str, Any]:
+    return {
+        "code": city.code,
+        "name": city.name,
+        "time_zone": city.time_zone,
+        "classes": {
+            c.code: {"name": c.name, "class_name": c.class_name} for c in city.classes.values()
+        },
+        "districts": {grid.code: grid.name for grid in city.districts.grids}
+        | {code: area.name for code, area in city.areas.items()},
+        "channels": {
+            name: {"title": spec.title, "kind": spec.kind, "usual_gap_s": spec.usual_gap_s}
+            for name, spec in load_channels().items()
+        },
+    }

@@ -1,97 +1,326 @@
-"""Named queries: every number lives once, as a file with typed parameters; screen, Grafana, reports and
-tests all run these files.
+"""Named queries: every number is one SQL file with a typed header; screens and tests run the file.
 
-A file begins with a header of ``-- key: value`` lines: title, unit, meaning, refresh (seconds) and
-optionally drill_down (the name of the query with the rows that add up to the number).
+A file ``schemas/clickhouse/queries/<name>.sql`` begins with comment lines::
+
+    -- title: 渠道来源
+    -- unit: 件
+    -- meaning: One sentence.
+    -- refresh: 5 s
+    -- drill_down: reports -> reports_of_day(channel = channel)
+    -- parameter: day Date — Day of the city.
+    -- parameter: limit UInt32 = 10 — How many.
+
+``drill_down`` says which query lists the rows that add up to a column: each argument is the value
+of a column of the same row, or a literal in quotes; parameters of the same name (``day``,
+``time_zone``) pass on by themselves. Parameters are ``{name:Type}`` placeholders that ClickHouse
+binds: a value never becomes SQL text.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
 
 from schemas.errors import QuanyuError
 
 QUERIES_DIR = Path(__file__).parent / "clickhouse" / "queries"
-_HEADER = re.compile(r"\A--\s*(?P<key>[a-z_]+):\s*(?P<value>.*\S)\s*\Z")
-_PARAMETER = re.compile(r"\{(?P<name>\w+):(?P<type>[\w()]+)\}")
-REQUIRED = ("title", "unit", "meaning", "refresh")
-#: A screen's query that reads more than this is a mistake; it must not take the engine down with it.
-LIMITS = {"max_execution_time": 10, "max_result_rows": 100_000}
+
+#: A person looks at the screen: an answer that takes longer is of no use, and the engine is needed.
+MAX_EXECUTION_S = 10
+#: Ids and codes are far shorter; a longer text is a mistake.
+STRING_LIMIT = 200
+
+INTEGERS = {
+    "UInt8": (0, 2**8 - 1),
+    "UInt32": (0, 2**32 - 1),
+    "Int8": (-(2**7), 2**7 - 1),
+    "Int64": (-(2**63), 2**63 - 1),
+}
+TYPES = ("String", "Date", *INTEGERS)
+
+_HEADER = re.compile(r"--\s*(?P<key>[a-z_]+):\s*(?P<value>.*?)\s*\Z")
+_PARAMETER = re.compile(
+    r"(?P<name>[a-z][a-z0-9_]*) (?P<type>\w+)(?: = (?P<default>\S+))? — (?P<meaning>.+)"
+)
+_DRILL_DOWN = re.compile(r"(?P<column>\w+) -> (?P<query>\w+)\((?P<arguments>[^()]*)\)")
+_ARGUMENT = re.compile(r"(?P<name>\w+) = (?:'(?P<literal>[^']*)'|(?P<column>\w+))")
+_PLACEHOLDER = re.compile(r"\{(\w+):(\w+)\}")
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_REFRESH = re.compile(r"(\d+) s")
+
+Value = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One placeholder; without a default it must be given."""
+
+    name: str
+    type: str
+    default: Value | None
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrillDown:
+    """Which query lists the rows behind a column; arguments from the row's columns or fixed."""
+
+    column: str
+    query: str
+    from_columns: Mapping[str, str]
+    fixed: Mapping[str, str]
+
+    def arguments(self, row: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the drill-down for one row of a query that was run with ``given``."""
+        target = load_queries()[self.query]
+        passed = {
+            p.name: given[p.name]
+            for p in target.parameters
+            if p.name in given and p.name != "limit"
+        }
+        return {
+            **passed,
+            **self.fixed,
+            **{name: row[column] for name, column in self.from_columns.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class NamedQuery:
-    """One named query. ``refresh_s``: how often it is worth asking."""
+    """One number or list: what it means, how often it is worth asking, and its SQL."""
 
     name: str
     title: str
     unit: str
     meaning: str
-    refresh_s: float
-    drill_down: str | None
-    parameters: Mapping[str, str]
+    refresh_s: int
+    drill_down: tuple[DrillDown, ...]
+    parameters: tuple[Parameter, ...]
     sql: str
 
+    def bind(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """Every parameter's checked value; raises :class:`QuanyuError` naming the one at fault."""
+        known = {parameter.name for parameter in self.parameters}
+        for name in given:
+            if name not in known:
+                raise QuanyuError(
+                    f"query {self.name}: no parameter {name!r}; it has: {', '.join(sorted(known))}"
+                )
+        bound: dict[str, Value] = {}
+        for parameter in self.parameters:
+            value = given.get(parameter.name, parameter.default)
+            if value is None:
+                raise QuanyuError(
+                    f"query {self.name}: parameter {parameter.name} ({parameter.type}) is missing"
+                )
+            try:
+                bound[parameter.name] = _checked(parameter.type, value)
+            except ValueError as error:
+                raise QuanyuError(
+                    f"query {self.name}: parameter {parameter.name}: {error}"
+                ) from None
+        return bound
 
-def read_query(path: Path) -> NamedQuery:
-    """Read one file; :class:`QuanyuError` names file, line and field."""
-    header: dict[str, str] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    number = 0
-    for number, line in enumerate(lines, start=1):
-        match = _HEADER.match(line)
-        if not match:
-            break
-        if match["key"] not in (*REQUIRED, "drill_down"):
-            raise QuanyuError(
-                f"{path}:{number}: {match['key']}: no such field; known: {', '.join(REQUIRED)}"
-            )
-        header[match["key"]] = match["value"]
-    for field in REQUIRED:
-        if field not in header:
-            raise QuanyuError(f"{path}:1: {field}: missing; add a line -- {field}: …")
-    try:
-        refresh = float(header["refresh"])
-    except ValueError:
-        raise QuanyuError(
-            f"{path}: refresh: {header['refresh']!r} is not a number of seconds"
-        ) from None
-    sql = "\n".join(lines[number - 1 :]).strip().rstrip(";")
-    if not sql:
-        raise QuanyuError(f"{path}:{number}: no SQL below the header")
-    parameters = {m["name"]: m["type"] for m in _PARAMETER.finditer(sql)}
-    return NamedQuery(
-        path.stem, header["title"], header["unit"], header["meaning"], refresh,
-        header.get("drill_down"), parameters, sql,
-    )  # fmt: skip
+
+def run(client: Client, name: str, **params: Any) -> list[dict[str, Any]]:
+    """Rows of a named query in the client's database; values are bound by ClickHouse.
+
+    In the rows instants are ms since the epoch UTC, days are ISO, what is no number is None. Raises
+    :class:`QuanyuError` for an unknown name or a parameter that is missing or of another type; what
+    ClickHouse or the network raises passes through.
+    """
+    query = find(name)
+    bound = query.bind(params)
+    result = client.query(
+        query.sql, parameters=bound, settings={"max_execution_time": MAX_EXECUTION_S}
+    )
+    names = result.column_names
+    return [dict(zip(names, map(_plain, row), strict=True)) for row in result.result_rows]
+
+
+def find(name: str) -> NamedQuery:
+    """The query of that name; :class:`QuanyuError` lists the known ones."""
+    queries = load_queries()
+    if name not in queries:
+        raise QuanyuError(f"no query {name[:60]!r}; known: {', '.join(queries)}")
+    return queries[name]
 
 
 @cache
-def load_queries() -> dict[str, NamedQuery]:
-    """Every named query by name."""
-    queries = {path.stem: read_query(path) for path in sorted(QUERIES_DIR.glob("*.sql"))}
+def load_queries(directory: Path = QUERIES_DIR) -> dict[str, NamedQuery]:
+    """Every query by name, sorted; :class:`QuanyuError` as ``file:line: what is wrong``."""
+    queries = {path.stem: read_query(path) for path in sorted(directory.glob("*.sql"))}
     for query in queries.values():
-        if query.drill_down and query.drill_down not in queries:
-            raise QuanyuError(f"{query.name}.sql: drill_down: no query {query.drill_down}")
+        path = directory / f"{query.name}.sql"
+        for drill in query.drill_down:
+            where = f"{path}:{_line_of(path, f'-- drill_down: {drill.column}')}: drill_down"
+            target = queries.get(drill.query)
+            if target is None:
+                raise QuanyuError(f"{where}: no query {drill.query}; write {drill.query}.sql")
+            parameters = {parameter.name for parameter in target.parameters}
+            for name in [*drill.from_columns, *drill.fixed]:
+                if name not in parameters:
+                    raise QuanyuError(f"{where}: {drill.query} has no parameter {name}")
     return queries
 
 
-def run(client: Client, name: str, **parameters: Any) -> list[dict[str, Any]]:
-    """The rows of a named query, as dictionaries; parameters are bound by ClickHouse.
+def read_query(path: Path) -> NamedQuery:
+    """Read and check one file."""
+    if not _NAME.match(path.stem):
+        raise QuanyuError(f"{path}: a query's name is lower case letters, digits and _")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    once: dict[str, str] = {}
+    drills: list[DrillDown] = []
+    parameters: dict[str, Parameter] = {}
+    end = 0
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("--"):
+            break
+        end = number
+        where = f"{path}:{number}"
+        header = _HEADER.match(line)
+        if not header:
+            raise QuanyuError(f"{where}: a header line is `-- key: value`")
+        key, value = header["key"], header["value"]
+        if key == "drill_down":
+            drills.append(_drill_down(where, value))
+        elif key == "parameter":
+            parameter = _parameter(where, value)
+            if parameter.name in parameters:
+                raise QuanyuError(f"{where}: parameter {parameter.name} stands twice")
+            parameters[parameter.name] = parameter
+        elif key not in ("title", "unit", "meaning", "refresh"):
+            raise QuanyuError(
+                f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, "
+                "drill_down, parameter"
+            )
+        elif key in once:
+            raise QuanyuError(f"{where}: {key} stands twice")
+        elif not value:
+            raise QuanyuError(f"{where}: {key} is empty")
+        else:
+            once[key] = value
+            if key == "refresh" and not _REFRESH.fullmatch(value):
+                raise QuanyuError(f"{where}: refresh: {value!r}; write e.g. 5 s")
+    for key in ("title", "unit", "meaning", "refresh"):
+        if key not in once:
+            raise QuanyuError(f"{path}:{end + 1}: {key} is missing; add `-- {key}: …`")
+    sql = "\n".join(lines[end:]).strip()
+    if not sql:
+        raise QuanyuError(f"{path}:{end + 1}: no SQL below the header")
+    _hold_placeholders(path, lines, end, parameters)
+    refresh_s = int(once["refresh"].split()[0])
+    return NamedQuery(
+        path.stem, once["title"], once["unit"], once["meaning"], refresh_s,
+        tuple(drills), tuple(parameters.values()), sql,
+    )  # fmt: skip
 
-    Raises :class:`QuanyuError` for an unknown name or a missing parameter, and the client's error when
-    ClickHouse refuses.
-    """
-    query = load_queries().get(name)
-    if query is None:
-        raise QuanyuError(f"no query {name!r}; known: {', '.join(load_queries())}")
-    missing = query.parameters.keys() - parameters.keys()
-    if missing:
-        raise QuanyuError(f"query {name}: parameter {sorted(missing)[0]} is missing")
-    bound = {key: parameters[key] for key in query.parameters}
-    return list(client.query(query.sql, parameters=bound, settings=LIMITS).named_results())
+
+def _parameter(where: str, text: str) -> Parameter:
+    match = _PARAMETER.fullmatch(text)
+    if not match:
+        raise QuanyuError(
+            f"{where}: parameter: {text!r}; write `name Type — meaning` or "
+            "`name Type = default — meaning`"
+        )
+    if match["type"] not in TYPES:
+        raise QuanyuError(
+            f"{where}: parameter {match['name']}: type {match['type']}; use {', '.join(TYPES)}"
+        )
+    default: Value | None = None
+    if match["default"] is not None:
+        try:
+            default = _checked(match["type"], match["default"].strip("'"))
+        except ValueError as error:
+            raise QuanyuError(f"{where}: parameter {match['name']}: default: {error}") from None
+    return Parameter(match["name"], match["type"], default, match["meaning"])
+
+
+def _drill_down(where: str, text: str) -> DrillDown:
+    match = _DRILL_DOWN.fullmatch(text)
+    if not match:
+        raise QuanyuError(
+            f"{where}: drill_down: {text!r}; write `column -> query(parameter = column)`"
+        )
+    from_columns, fixed = {}, {}
+    for part in filter(None, (part.strip() for part in match["arguments"].split(","))):
+        argument = _ARGUMENT.fullmatch(part)
+        if not argument:
+            raise QuanyuError(
+                f"{where}: drill_down: argument {part!r}; write parameter = column or = 'value'"
+            )
+        if argument["column"]:
+            from_columns[argument["name"]] = argument["column"]
+        else:
+            fixed[argument["name"]] = argument["literal"]
+    return DrillDown(match["column"], match["query"], from_columns, fixed)
+
+
+def _hold_placeholders(
+    path: Path, lines: list[str], end: int, parameters: Mapping[str, Parameter]
+) -> None:
+    used = set()
+    for number, line in enumerate(lines[end:], end + 1):
+        for name, kind in _PLACEHOLDER.findall(line):
+            used.add(name)
+            if name not in parameters:
+                raise QuanyuError(
+                    f"{path}:{number}: {{{name}:{kind}}} is no parameter of the header; add it"
+                )
+            if kind != parameters[name].type:
+                raise QuanyuError(
+                    f"{path}:{number}: {{{name}:{kind}}} is {parameters[name].type} in the header"
+                )
+    for name in parameters:
+        if name not in used:
+            declared = _line_of(path, f"-- parameter: {name} ")
+            raise QuanyuError(f"{path}:{declared}: parameter {name} is not used; remove it")
+
+
+def _line_of(path: Path, start: str) -> int:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(start)), 1)
+
+
+def _checked(kind: str, value: Any) -> Value:
+    """The value as ClickHouse will read it; ValueError says what is wrong."""
+    if kind in INTEGERS:
+        low, high = INTEGERS[kind]
+        if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,19}", str(value)):
+            raise ValueError(f"{str(value)[:60]!r} is not a whole number")
+        if not low <= int(value) <= high:
+            raise ValueError(f"{value} is not between {low} and {high}")
+        return int(value)
+    if kind == "Date":
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(value)):
+            raise ValueError(f"{str(value)[:60]!r} is not a day; write e.g. 2026-07-20")
+        return date.fromisoformat(str(value)).isoformat()
+    if len(str(value)) > STRING_LIMIT or "\x00" in str(value):
+        raise ValueError(f"longer than {STRING_LIMIT} characters, or not a text")
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can carry."""
+    match value:
+        case datetime():
+            instant = value if value.tzinfo else value.replace(tzinfo=UTC)
+            return round(instant.timestamp() * 1000)
+        case date():
+            return value.isoformat()
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def day_of(at_ms: int, time_zone: str) -> str:
+    """The city's day of an instant, ISO."""
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(time_zone)).date().isoformat()

@@ -1,16 +1,22 @@
 -- title: 渠道来源
 -- unit: 件
--- meaning: Raw reports of the city's day by channel, accepted among them, the last five minutes, and when the last came in
--- refresh: 5
--- drill_down: outcomes_of_day
+-- meaning: 报件 of each channel: the city's day so far, and the last five minutes (full minutes from `since` on).
+-- refresh: 5 s
+-- drill_down: reports -> reports_of_day(channel = channel)
+-- drill_down: last_5_min -> reports_of_day(channel = channel, since = since)
+-- parameter: day Date — Day of the city.
+-- parameter: time_zone String — Zone of the city's day.
+-- parameter: at Int64 — Now, ms since the epoch.
+WITH
+    toDateTime({day:Date}, {time_zone:String}) AS day_start,
+    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    greatest(day_start, toDateTime(intDiv({at:Int64}, 60000) * 60 - 240, 'UTC')) AS since_minute
 SELECT
     channel,
-    sum(n) AS received,
-    sumIf(n, outcome = 'accepted') AS accepted,
-    sumIf(n, minute >= now() - INTERVAL 5 MINUTE) AS last_5_min,
-    max(minute) AS last_minute
+    sum(n) AS reports,
+    sumIf(n, minute >= since_minute) AS last_5_min,
+    toInt64(toUnixTimestamp(since_minute)) * 1000 AS since
 FROM outcome_counts
-WHERE minute >= toDateTime({day:Date}, {time_zone:String})
-  AND minute < toDateTime({day:Date} + 1, {time_zone:String})
+WHERE minute >= day_start AND minute < day_end
 GROUP BY channel
-ORDER BY received DESC, channel
+ORDER BY reports DESC, channel

@@ -1,24 +1,30 @@
--- title: 派遣单位
--- unit: 单
--- meaning: Orders dispatched on the city's day by unit
--- refresh: 10
--- drill_down: orders_of_day
-SELECT counted.unit_code AS unit_code, names.unit_name AS unit_name, counted.orders AS orders
-FROM (
-    SELECT unit_code, sum(n) AS orders
-    FROM transition_counts
-    WHERE from_state = 'UNKNOWN'
-      AND minute >= toDateTime({day:Date}, {time_zone:String})
-      AND minute < toDateTime({day:Date} + 1, {time_zone:String})
-    GROUP BY unit_code
-    ORDER BY orders DESC, unit_code
-    LIMIT 20
-) AS counted
-LEFT JOIN (
-    SELECT unit_code, any(unit_name) AS unit_name
+-- title: 工单去向
+-- unit: 件
+-- meaning: 工单 dispatched to each unit in the city's day.
+-- refresh: 10 s
+-- drill_down: orders -> orders_of_day(unit_code = unit_code)
+-- parameter: day Date — Day of the city.
+-- parameter: time_zone String — Zone of the city's day.
+-- parameter: limit UInt32 = 8 — How many units.
+WITH
+    toDateTime({day:Date}, {time_zone:String}) AS day_start,
+    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    counted AS
+    (
+        SELECT unit_code, sum(n) AS orders
+        FROM transition_counts
+        WHERE minute >= day_start AND minute < day_end AND from_state = 'UNKNOWN'
+        GROUP BY unit_code
+        ORDER BY orders DESC, unit_code
+        LIMIT {limit:UInt32}
+    )
+SELECT unit_code, name AS unit_name, orders
+FROM counted
+LEFT JOIN
+(
+    SELECT unit_code, any(unit_name) AS name
     FROM orders
-    WHERE opened_at >= toDateTime64({day:Date} - 1, 3, {time_zone:String})
-      AND opened_at < toDateTime64({day:Date} + 1, 3, {time_zone:String})
+    WHERE opened_at >= day_start - INTERVAL 1 DAY AND opened_at < day_end
     GROUP BY unit_code
-) AS names ON names.unit_code = counted.unit_code
+) AS names USING (unit_code)
 ORDER BY orders DESC, unit_code

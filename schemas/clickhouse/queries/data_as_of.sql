@@ -1,14 +1,16 @@
 -- title: 数据截至
--- unit: 时刻
--- meaning: When the last outcome became visible, and how long the last minute's reports took to become so
--- refresh: 1
+-- unit: 毫秒
+-- meaning: When the newest row became visible, when its report was received, and the median and p99 from receipt to visible over the rows of the last five minutes.
+-- refresh: 1 s
+-- parameter: at Int64 — Now, ms since the epoch.
+WITH fromUnixTimestamp64Milli({at:Int64}, 'UTC') AS instant
 SELECT
-    max(_inserted_at) AS as_of,
-    countIf(_inserted_at >= now64(3) - INTERVAL 1 MINUTE) AS reports_last_minute,
-    quantileIf(0.5)(dateDiff('millisecond', received_at, _inserted_at),
-                    _inserted_at >= now64(3) - INTERVAL 1 MINUTE) AS lag_p50_ms,
-    quantileIf(0.99)(dateDiff('millisecond', received_at, _inserted_at),
-                     _inserted_at >= now64(3) - INTERVAL 1 MINUTE) AS lag_p99_ms,
-    now64(3) AS server_time
+    if(count() = 0, NULL, max(_inserted_at)) AS inserted_at,
+    if(count() = 0, NULL, max(received_at)) AS received_at_newest,
+    countIf(_inserted_at >= instant - INTERVAL 5 MINUTE) AS rows_5_min,
+    if(rows_5_min = 0, NULL, quantileIf(0.5)(dateDiff('millisecond', received_at, _inserted_at),
+        _inserted_at >= instant - INTERVAL 5 MINUTE)) AS lag_p50_ms,
+    if(rows_5_min = 0, NULL, quantileIf(0.99)(dateDiff('millisecond', received_at, _inserted_at),
+        _inserted_at >= instant - INTERVAL 5 MINUTE)) AS lag_p99_ms
 FROM report_outcomes
-WHERE received_at >= now64(3) - INTERVAL 1 DAY
+WHERE received_at >= instant - INTERVAL 1 DAY

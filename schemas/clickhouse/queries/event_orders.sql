@@ -1,13 +1,25 @@
--- title: 事件的工单
--- unit: 单
--- meaning: The orders of one matter with their steps
--- refresh: 0
+-- title: 事件的工单流转
+-- unit: 行
+-- meaning: Every step of every order of one event, oldest first, with the unit and deadline of the order's newest version.
+-- refresh: 2 s
+-- parameter: event_id String — The event.
+WITH newest AS
+(
+    SELECT order_id, argMax(unit_name, version) AS unit_name, argMax(level, version) AS level,
+        argMax(tuple(due_at), version).1 AS due_at, argMax(rule, version) AS rule, argMax(priority, version) AS priority
+    FROM orders
+    WHERE event_id = {event_id:String}
+    GROUP BY order_id
+)
 SELECT
-    o.order_id AS order_id, o.unit_name AS unit_name, o.state AS state, o.due_at AS due_at,
-    o.rule AS rule, t.from_state AS from_state, t.to_state AS to_state, t.actor AS actor,
-    t.reason AS reason, t.at AS at
-FROM (SELECT * FROM orders FINAL WHERE event_id = {event_id:String}) AS o
-LEFT JOIN (SELECT * FROM order_transitions WHERE event_id = {event_id:String}) AS t
-    ON t.order_id = o.order_id
-ORDER BY at, order_id
+    newest.order_id AS order_id, unit_name, level, due_at, rule, priority,
+    from_state, to_state, actor, role, reason, at
+FROM newest
+LEFT JOIN
+(
+    SELECT order_id, from_state, to_state, actor, role, reason, at
+    FROM order_transitions
+    WHERE order_id IN (SELECT order_id FROM newest)
+) AS steps ON steps.order_id = newest.order_id
+ORDER BY at, newest.order_id
 LIMIT 500

@@ -1,13 +1,28 @@
 -- title: 最新事件
--- unit: 件
--- meaning: The matters that changed last, newest version of each
--- refresh: 2
--- drill_down: events_of_day
-SELECT
-    event_id, title, class_code, district_code, grid_code, address, report_count, first_channel,
-    occurred_at, opened_at, updated_at, status
-FROM events FINAL
-WHERE opened_at >= toDateTime64({day:Date}, 3, {time_zone:String})
-  AND opened_at < toDateTime64({day:Date} + 1, 3, {time_zone:String})
-ORDER BY updated_at DESC, event_id
-LIMIT 20
+-- unit: 行
+-- meaning: The events opened last within two days, newest first, with the state of their newest order.
+-- refresh: 2 s
+-- parameter: at Int64 — Now, ms since the epoch.
+-- parameter: limit UInt32 = 8 — How many events.
+WITH
+    fromUnixTimestamp64Milli({at:Int64}, 'UTC') AS instant,
+    latest AS
+    (
+        SELECT event_id, title, address, class_code, district_code, first_channel, report_count,
+            status, priority, opened_at, lon, lat
+        FROM events FINAL
+        WHERE opened_at >= instant - INTERVAL 2 DAY AND opened_at <= instant + INTERVAL 1 HOUR
+        ORDER BY opened_at DESC, event_id
+        LIMIT {limit:UInt32}
+    )
+SELECT *
+FROM latest
+LEFT JOIN
+(
+    SELECT event_id, argMax(state, (dispatched_at, version)) AS order_state,
+        argMax(unit_name, (dispatched_at, version)) AS unit_name
+    FROM orders
+    WHERE opened_at >= instant - INTERVAL 2 DAY AND event_id IN (SELECT event_id FROM latest)
+    GROUP BY event_id
+) AS handled USING (event_id)
+ORDER BY opened_at DESC, event_id

@@ -1,15 +1,54 @@
 -- title: 报件明细
--- unit: 件
--- meaning: The accepted reports of the city's day, newest first; class, district and channel may be left empty
--- refresh: 0
+-- unit: 行
+-- meaning: One row for each report of the city's day, newest first; total is their number before the limit. Without personal data.
+-- refresh: 5 s
+-- parameter: day Date — Day of the city.
+-- parameter: time_zone String — Zone of the city's day.
+-- parameter: channel String = '' — Only this channel; empty: all.
+-- parameter: outcome String = '' — Only this outcome; empty: all.
+-- parameter: reason String = '' — Only this reason; empty: all.
+-- parameter: hour Int8 = -1 — Only this hour of the day; -1: all.
+-- parameter: since Int64 = 0 — Received at or after, ms since the epoch.
+-- parameter: limit UInt32 = 200 — How many rows.
+-- parameter: offset UInt32 = 0 — Rows to skip.
+WITH
+    toDateTime({day:Date}, {time_zone:String}) AS day_start,
+    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    found AS
+    (
+        SELECT report_id, received_at, channel, outcome, reason, class_code, district_code
+        FROM report_outcomes
+        WHERE received_at >= day_start AND received_at < day_end
+            AND ({channel:String} = '' OR channel = {channel:String})
+            AND ({outcome:String} = '' OR outcome = {outcome:String})
+            AND ({reason:String} = '' OR reason = {reason:String})
+            AND ({hour:Int8} < 0 OR toHour(received_at, {time_zone:String}) = {hour:Int8})
+            AND received_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+    ),
+    page AS
+    (
+        SELECT * FROM found
+        ORDER BY received_at DESC, report_id
+        LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+    )
 SELECT
-    report_id, channel, native_id, title, class_code, district_code, grid_code, address, received_at,
-    occurred_at
-FROM reports
-WHERE received_at >= toDateTime64({day:Date}, 3, {time_zone:String})
-  AND received_at < toDateTime64({day:Date} + 1, 3, {time_zone:String})
-  AND ({class_code:String} = '' OR startsWith(class_code, {class_code:String}))
-  AND ({district_code:String} = '' OR district_code = {district_code:String})
-  AND ({channel:String} = '' OR channel = {channel:String})
+    page.report_id AS report_id, page.received_at AS received_at, page.channel AS channel,
+    page.outcome AS outcome, page.reason AS reason, page.class_code AS class_code,
+    page.district_code AS district_code, title, address, event_id,
+    (SELECT count() FROM found) AS total
+FROM page
+LEFT JOIN
+(
+    SELECT report_id, any(title) AS title, any(address) AS address
+    FROM reports
+    WHERE received_at >= day_start AND received_at < day_end AND report_id IN (SELECT report_id FROM page)
+    GROUP BY report_id
+) AS texts ON texts.report_id = page.report_id
+LEFT JOIN
+(
+    SELECT report_id, argMax(event_id, decided_at) AS event_id
+    FROM event_links
+    WHERE received_at >= day_start AND received_at < day_end AND report_id IN (SELECT report_id FROM page)
+    GROUP BY report_id
+) AS links ON links.report_id = page.report_id
 ORDER BY received_at DESC, report_id
-LIMIT {limit:UInt32} OFFSET {offset:UInt32}

@@ -1,12 +1,16 @@
--- title: 复核原因
+-- title: 未受理原因
 -- unit: 件
--- meaning: Why raw reports of the city's day went to review or were rejected
--- refresh: 10
--- drill_down: outcomes_of_day
+-- meaning: 报件 of the city's day that were not accepted, by outcome and reason.
+-- refresh: 10 s
+-- drill_down: reports -> reports_of_day(outcome = outcome, reason = reason)
+-- parameter: day Date — Day of the city.
+-- parameter: time_zone String — Zone of the city's day.
+-- parameter: limit UInt32 = 8 — How many reasons.
 SELECT outcome, reason, sum(n) AS reports
 FROM outcome_counts
-WHERE outcome IN ('review', 'rejected')
-  AND minute >= toDateTime({day:Date}, {time_zone:String})
-  AND minute < toDateTime({day:Date} + 1, {time_zone:String})
+WHERE minute >= toDateTime({day:Date}, {time_zone:String})
+    AND minute < toDateTime({day:Date} + 1, {time_zone:String})
+    AND outcome != 'accepted'
 GROUP BY outcome, reason
-ORDER BY reports DESC, reason
+ORDER BY reports DESC, outcome, reason
+LIMIT {limit:UInt32}

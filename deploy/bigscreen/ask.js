@@ -1,0 +1,75 @@
+// Asking the gateway: what is due goes into one request; failures back off and heal by themselves.
+
+const LIMIT_MS = 15000;
+const BACKOFF_LIMIT_S = 15;
+
+export async function ask(path, parameters = {}) {
+  const url = new URL(path, location.href);
+  for (const [key, value] of Object.entries(parameters)) url.searchParams.set(key, value);
+  const answer = await fetch(url, { signal: AbortSignal.timeout(LIMIT_MS) });
+  const body = await answer.json();
+  if (!answer.ok) throw new Error(body.error ?? `HTTP ${answer.status}`);
+  return body;
+}
+
+/** Asks each query when it is due. `hear(query, rows, at)`, `fail(query)`, `round(problem)` draw. */
+export class Asker {
+  constructor(queries, { hear, fail, round }) {
+    this.queries = new Map(Object.entries(queries).map(([name, refresh_s]) => [name, { refresh_s, due: 0, text: "" }]));
+    Object.assign(this, { hear, fail, round, day: "", failures: 0, running: false, generation: 0 });
+    document.addEventListener("visibilitychange", () => document.hidden || this.go());
+  }
+
+  /** Show another day: everything is due, and answers under way no longer count. */
+  show(day) {
+    this.day = day;
+    this.generation += 1;
+    for (const query of this.queries.values()) Object.assign(query, { due: 0, text: "" });
+    this.go();
+  }
+
+  async go() {
+    clearTimeout(this.timer);
+    if (this.running) return;
+    this.running = true;
+    try {
+      if (!document.hidden) await this.once();
+    } finally {
+      this.running = false;
+      const next = Math.min(...[...this.queries.values()].map((query) => query.due));
+      // While hidden nothing is asked; coming back asks at once.
+      if (!document.hidden) this.timer = setTimeout(() => this.go(), Math.max(200, next - Date.now()));
+    }
+  }
+
+  async once() {
+    const now = Date.now();
+    // Queries due within the next half second come along: fewer requests, the same freshness.
+    const due = [...this.queries].filter(([, query]) => query.due <= now + 500).map(([name]) => name);
+    const generation = this.generation;
+    let answer;
+    try {
+      answer = await ask("/api/tiles", { names: due.join(","), ...(this.day ? { day: this.day } : {}) });
+    } catch {
+      answer = null;
+    }
+    if (generation !== this.generation) return;
+    const failed = due.filter((name) => !answer || answer.tiles[name].error);
+    this.failures = failed.length ? this.failures + 1 : 0;
+    const wait_s = Math.min(BACKOFF_LIMIT_S, 2 ** this.failures);
+    for (const name of due) {
+      const query = this.queries.get(name);
+      if (failed.includes(name)) {
+        query.due = Date.now() + wait_s * 1000;
+        this.fail(name);
+        continue;
+      }
+      query.due = now + query.refresh_s * 1000;
+      const { rows, at } = answer.tiles[name];
+      const text = JSON.stringify(rows);
+      this.hear(name, rows, at, text !== query.text);
+      query.text = text;
+    }
+    this.round(!answer ? "offline" : failed.length ? "failed" : "", wait_s);
+  }
+}

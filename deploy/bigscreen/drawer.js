@@ -1,0 +1,126 @@
+// The drawer: the rows behind a number, and one event with why, its reports and its orders.
+
+import { ask } from "./ask.js";
+import * as words from "./words.js";
+
+const PAGE = 200;
+const HIDDEN = new Set(["total", "source_topic", "source_partition", "source_offset", "unit_code", "decided_at", "role"]);
+const $ = (selector) => document.querySelector(selector);
+let opener = null;
+let turn = 0;
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+/** Open the drawer; returns whether what comes back later is still what it shows. */
+function begin(title) {
+  if ($("#drawer").hidden) opener = document.activeElement;
+  $("#drawer").hidden = false;
+  $("#drawer-title").textContent = title;
+  $("#drawer-note").textContent = "正在读取…";
+  $("#drawer-body").replaceChildren(...[1, 2, 3].map(() => element("div", "", "skeleton")));
+  $("#drawer-close").focus();
+  turn += 1;
+  const mine = turn;
+  return () => mine === turn && !$("#drawer").hidden;
+}
+
+export function close() {
+  if ($("#drawer").hidden) return;
+  $("#drawer").hidden = true;
+  opener?.focus?.();
+  opener = null;
+}
+
+/** The rows that add up to a number; `expected` is the number as it was clicked. */
+export async function openRows(title, query, parameters, expected) {
+  const current = begin(title);
+  const body = $("#drawer-body");
+  const table = element("table");
+  const more = element("button", "更多", "more");
+  const rows = [];
+  async function load() {
+    more.disabled = true;
+    let answer;
+    try {
+      answer = await ask(`/api/queries/${query}`, { ...parameters, limit: PAGE, offset: rows.length });
+    } catch (error) {
+      if (current()) failed(error);
+      return;
+    }
+    if (!current()) return;
+    more.disabled = false;
+    rows.push(...answer.rows);
+    const total = rows[0]?.total ?? 0;
+    fill(table, rows);
+    const grown = total - expected;
+    $("#drawer-note").textContent = `共 ${words.exact(total)} 条`
+      + (rows.length < total ? `，已列 ${words.exact(rows.length)}` : "")
+      + (grown > 0 ? `（点开后新增 ${words.exact(grown)}）` : "") + ` · 截至 ${words.clock(answer.at)}`;
+    body.replaceChildren(...(rows.length
+      ? [table, ...(rows.length < total ? [more] : [])]
+      : [element("p", "没有符合条件的记录", "empty")]));
+  }
+  more.addEventListener("click", load);
+  await load();
+}
+
+/** One event: what it is, why each report belongs to it, who handles it until when. */
+export async function openEvent(id) {
+  const current = begin("事件");
+  try {
+    const [event, reports, orders] = await Promise.all(
+      ["event", "event_reports", "event_orders"].map((name) => ask(`/api/queries/${name}`, { event_id: id })));
+    if (!current()) return;
+    const [row] = event.rows;
+    $("#drawer-title").textContent = row ? row.title || words.className(row.class_code) : "事件";
+    $("#drawer-note").textContent = row
+      ? [words.className(row.class_code), words.districtName(row.district_code), row.address,
+        `立案 ${words.moment(row.opened_at)}`, words.stateName(row.status)].filter(Boolean).join(" · ")
+      : "事件尚未入库";
+    $("#drawer-body").replaceChildren(
+      element("h3", `报件 ${reports.rows.length} 份：为何归入本事件`), filled(reports.rows),
+      element("h3", `工单与流转 ${orders.rows.length} 步`), filled(orders.rows),
+      element("p", `事件号 ${id}`, "small"));
+  } catch (error) {
+    if (current()) failed(error);
+  }
+}
+
+function failed(error) {
+  $("#drawer-note").textContent = "";
+  $("#drawer-body").replaceChildren(element("p", `读取失败：${error.message}。请稍后再点开。`, "empty"));
+}
+
+function filled(rows) {
+  const table = element("table");
+  if (rows.length) fill(table, rows);
+  return table;
+}
+
+function fill(table, rows) {
+  const keys = Object.keys(rows[0]).filter((key) => !HIDDEN.has(key));
+  const head = element("tr");
+  head.append(...keys.map((key) => element("th", words.HEADS[key] ?? key)));
+  table.replaceChildren(head, ...rows.map((row) => {
+    const line = element("tr");
+    for (const key of keys) {
+      const td = element("td");
+      const text = words.cell(key, row[key]);
+      if (key === "event_id" && row[key]) {
+        const link = element("button", text, "link");
+        link.addEventListener("click", () => openEvent(row[key]));
+        td.append(link);
+      } else {
+        td.textContent = text;
+      }
+      if (key.endsWith("_id") && row[key]) td.title = row[key];
+      line.append(td);
+    }
+    return line;
+  }));
+}

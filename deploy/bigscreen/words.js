@@ -1,0 +1,89 @@
+// Words and figures: codes to names, instants to the city's clock. Nothing here touches the page.
+
+const REASONS = {
+  no_location: "无位置", ambiguous_place: "位置多义", outside_city: "市域之外", null_island: "坐标为零",
+  unknown_crs: "坐标系不明", bad_coordinate: "坐标有误", rounded_point: "坐标过粗", class_unknown: "类别不明",
+  impossible_date: "日期有误", undecodable: "无法解码", missing_native_id: "缺少编号", encoding: "编码有误",
+  malformed: "格式有误", text_too_long: "文本过长", empty: "内容为空", exact_duplicate: "重复报送",
+};
+const OUTCOMES = { accepted: "受理", duplicate: "重复", review: "待复核", rejected: "退回", unknown: "未知" };
+const RELATIONS = {
+  opened: "首报立案", recurrence: "办结后再发", co_report: "同事多报", urge: "催办", supplement: "补充", split: "拆出",
+};
+const STATES = {
+  RECEIVED: "受理", NEEDS_REVIEW: "待复核", ASSIGNED: "已分派", DISPATCHED: "已派遣", SIGNED: "已签收",
+  HANDLING: "办理中", HANDLED: "已处置", CHECKED: "已核查", REVISITED: "已回访", CLOSED: "已结案", RETURNED: "退单",
+  EXTENDED: "延期", SUSPENDED: "挂起", SUPERVISED: "督办", REOPENED: "重新办理", INVALID: "不受理",
+  DIRECT_ANSWERED: "直接答复", WITHDRAWN: "撤回", UNKNOWN: "—", open: "处置中", closed: "已结案",
+};
+const PRIORITIES = { 1: "▲ 红灯", 2: "加急", 3: "一般" };
+const METHODS = { native: "渠道给定", keyword: "关键词", model: "模型", point: "坐标", name: "地名" };
+const LEVELS = { city: "市", district: "区县", street: "街道" };
+
+export const HEADS = {
+  report_id: "报件号", event_id: "事件号", order_id: "工单号", received_at: "受理时间", opened_at: "立案时间",
+  dispatched_at: "派遣时间", due_at: "办结时限", occurred_at: "发生时间", at: "时间", channel: "渠道",
+  first_channel: "首报渠道", outcome: "结果", reason: "原因", class_code: "类别", district_code: "区县",
+  relation: "关系", score: "得分", title: "标题", address: "位置", report_count: "报件数", status: "阶段",
+  state: "阶段", unit_name: "单位", level: "层级", priority: "级别", rule: "派遣依据", from_state: "自",
+  to_state: "至", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
+};
+
+let city = { classes: {}, districts: {}, channels: {}, time_zone: "Asia/Shanghai" };
+export const learn = (described) => { city = described; };
+export const named = () => city;
+
+const exactly = new Intl.NumberFormat("zh-CN");
+export const exact = (n) => exactly.format(n);
+/** 千分位 below 10 万, then 万 with one decimal; the exact number goes into a title. */
+export const brief = (n) => (n >= 100000 ? `${(n / 10000).toFixed(1)} 万` : exactly.format(n));
+export const percent = (share) => `${(share * 100).toFixed(1)}%`;
+
+const parts = (ms, options) => new Intl.DateTimeFormat("zh-CN", {
+  timeZone: city.time_zone, hourCycle: "h23", ...options,
+}).format(new Date(ms));
+const two = "2-digit";
+export const clock = (ms) => parts(ms, { hour: two, minute: two, second: two });
+export const moment = (ms) => parts(ms, { month: two, day: two, hour: two, minute: two }).replace("/", ".");
+export const day = (ms) => new Intl.DateTimeFormat("en-CA", { timeZone: city.time_zone }).format(new Date(ms));
+
+/** 4 天 2 小时, 12 分钟, 3.2 秒. */
+export function duration(ms) {
+  if (ms < 1000) return `${Math.round(ms)} 毫秒`;
+  if (ms < 60000) return `${(ms / 1000).toFixed(1)} 秒`;
+  const minutes = Math.round(ms / 60000);
+  if (minutes < 60) return `${minutes} 分钟`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return minutes % 60 ? `${hours} 小时 ${minutes % 60} 分` : `${hours} 小时`;
+  return hours % 24 ? `${Math.floor(hours / 24)} 天 ${hours % 24} 小时` : `${Math.floor(hours / 24)} 天`;
+}
+
+export const className = (code) => city.classes[code]?.name ?? (code || "未分类");
+export const districtName = (code) => city.districts[code] ?? (code || "未定位");
+export const channelName = (name) => city.channels[name]?.title ?? name;
+export const outcomeName = (code) => OUTCOMES[code] ?? code;
+export const reasonName = (code) => REASONS[code] ?? (code || "—");
+export const stateName = (code) => STATES[code] ?? code;
+
+/** What a person reads in a cell of a column. */
+export function cell(key, value) {
+  if (value === null || value === undefined || value === "") return "—";
+  if (key === "at" || key.endsWith("_at")) return moment(value);
+  if (key.endsWith("_id")) return String(value).slice(0, 8);
+  switch (key) {
+    case "class_code": return className(value);
+    case "district_code": return districtName(value);
+    case "channel": case "first_channel": return channelName(value);
+    case "outcome": return outcomeName(value);
+    case "reason": return reasonName(value);
+    case "relation": return RELATIONS[value] ?? value;
+    case "status": case "state": case "from_state": case "to_state": return stateName(value);
+    case "priority": return PRIORITIES[value] ?? value;
+    case "level": return LEVELS[value] ?? value;
+    case "actor": return value === "system" ? "系统" : value;
+    case "class_method": case "locate_method": return METHODS[value] ?? value;
+    case "score": return Number(value).toFixed(2);
+    case "class_confidence": return percent(value);
+    default: return String(value);
+  }
+}

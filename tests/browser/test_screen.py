@@ -1,0 +1,272 @@
+"""The screen in a real browser: it equals its queries, follows them, and survives its database."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import clickhouse_connect
+import httpx
+import pytest
+import uvicorn
+
+from connectors.publish import Publisher
+from deploy.gateway import create_app
+from schemas import tables
+from schemas.settings import Settings
+from tests.browser.pictures import CHROMIUM, SIZES, chromium, ready
+from tests.city_day import city_day
+from tests.conftest import Stack, eventually, free_base_port
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not CHROMIUM.exists(), reason="no chromium: apt-get install chromium fonts-noto-cjk"
+    ),
+]
+
+
+class Nobody:
+    """A publisher that is never asked."""
+
+    def close(self) -> None:
+        """Nothing to wait for."""
+
+
+@dataclass
+class Screen:
+    """An engine of its own with known rows, and the gateway before it."""
+
+    settings: Settings
+    stack: Stack
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.screen_port}"
+
+    def insert(self, table: str, **row: Any) -> None:
+        client = clickhouse_connect.get_client(
+            dsn=self.settings.clickhouse_url,
+            database=self.settings.clickhouse_database,
+            autogenerate_session_id=False,
+        )
+        client.insert(table, [list(row.values())], column_names=list(row))
+        client.close()
+
+    def rows(self, name: str, **params: Any) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/api/queries/{name}", params=params).json()
+        return cast(list[dict[str, Any]], answer["rows"])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    settings = Settings(home=tmp_path_factory.mktemp("screen"), port=free_base_port())
+    made = Screen(settings, Stack(settings, {}))
+    made.stack.start_clickhouse()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, cast(Publisher, Nobody())),
+            host="127.0.0.1",
+            port=settings.screen_port,
+            log_level="error",
+        )
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        tables.apply(settings)
+        client = clickhouse_connect.get_client(
+            dsn=settings.clickhouse_url,
+            database=settings.clickhouse_database,
+            autogenerate_session_id=False,
+        )
+        city_day(datetime.now(UTC)).insert(client)
+        client.close()
+        eventually(lambda: answers(f"{made.url}/healthz"))
+        yield made
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        made.stack.stop()
+
+
+@contextmanager
+def opened(screen: Screen, size: str = "wall") -> Iterator[tuple[Any, list[str]]]:
+    """The page with its numbers drawn, and what the console said."""
+    said: list[str] = []
+    with chromium() as browser:
+        width, height = SIZES[size]
+        page = browser.new_page(viewport={"width": width, "height": height}, locale="zh-CN")
+        page.on(
+            "console",
+            lambda message: (
+                said.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(screen.url)
+        ready(page)
+        yield page, said
+
+
+def shown(page: Any, selector: str) -> dict[str, int]:
+    """Exact numbers below a selector, by column or by label."""
+    return cast(
+        dict[str, int],
+        page.eval_on_selector_all(
+            selector,
+            "nodes => Object.fromEntries(nodes.map(n => [n.dataset.column ?? n.dataset.key,"
+            " Number(n.querySelector('[data-value]').dataset.value)]))",
+        ),
+    )
+
+
+def test_every_tile_shows_what_its_query_says(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        totals = shown(page, "#totals .number")
+        (row,) = screen.rows("today_totals")
+        assert totals == {column: row[column] for column in ("reports", "events", "orders")}
+        (row,) = screen.rows("open_orders")
+        assert shown(page, "#lights .number") == {
+            c: row[c] for c in ("open", "red", "overdue", "due_soon")
+        }
+        for block, query, key, column in (
+            ("channels", "by_channel", "channel", "reports"),
+            ("classes", "by_class", "class_code", "events"),
+            ("map", "by_district", "district_code", "events"),
+            ("outcomes", "outcome_totals", "outcome", "reports"),
+            ("units", "by_unit", "unit_code", "orders"),
+        ):
+            found = {k: n for k, n in shown(page, f"#{block} .row[data-key]").items() if n}
+            assert found == {r[key]: r[column] for r in screen.rows(query) if r[column]}, block
+        latest = page.eval_on_selector_all(
+            "#latest .row[data-key]", "nodes => nodes.map(n => n.dataset.key)"
+        )
+        assert latest == [r["event_id"] for r in screen.rows("latest_events")]
+        assert said == []
+
+
+def test_a_number_opens_as_many_rows_and_an_event_its_reports(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        page.click("#totals [data-column=orders]")
+        page.wait_for_selector("#drawer td")
+        (row,) = screen.rows("today_totals")
+        assert page.locator("#drawer tr").count() - 1 == min(200, row["orders"])
+        assert f"共 {row['orders']:,} 条" in page.inner_text("#drawer-note")
+        page.click("#drawer .link >> nth=0")
+        page.wait_for_selector("#drawer h3")
+        page.keyboard.press("Escape")
+        assert page.is_hidden("#drawer")
+        assert said == []
+
+
+def test_a_new_report_is_on_the_screen_without_a_reload_as_text_only(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        page.evaluate("window.stayed = true")
+        before = shown(page, "#totals .number")["reports"]
+        now = datetime.now(UTC)
+        screen.insert(
+            "report_outcomes",
+            report_id="late",
+            channel="photo_app",
+            outcome="accepted",
+            received_at=now,
+            decided_at=now,
+        )
+        screen.insert(
+            "events",
+            event_id="event-late",
+            version=1,
+            status="open",
+            title="<img src=x onerror=alert(1)>",
+            class_code="0102",
+            district_code="410105",
+            opened_at=now + timedelta(seconds=1),
+            updated_at=now,
+            report_count=1,
+        )
+        eventually(lambda: shown(page, "#totals .number")["reports"] == before + 1)
+        page.wait_for_selector("#latest [data-key=event-late]", timeout=15_000)
+        assert "<img src=x" in page.inner_text("#latest [data-key=event-late]")
+        assert page.locator("#latest img").count() == 0
+        assert page.evaluate("window.stayed")
+        assert said == []
+
+
+def test_while_the_database_is_down_the_last_picture_stays_dated_and_then_heals(
+    screen: Screen,
+) -> None:
+    with opened(screen) as (page, _):
+        page.evaluate("window.stayed = true")
+        before = shown(page, "#totals .number")
+        screen.stack.stop()
+        page.wait_for_selector("#banner.warn:not([hidden])", timeout=30_000)
+        page.wait_for_selector("#totals.stale", timeout=30_000)
+        assert "数据库暂不可用" in page.inner_text("#banner")
+        assert "截至" in page.inner_text("#totals .state")
+        assert shown(page, "#totals .number") == before
+        screen.stack.start_clickhouse()
+        page.wait_for_selector("#banner", state="hidden", timeout=60_000)
+        eventually(lambda: page.locator(".block.stale").count() == 0, 60)
+        assert page.evaluate("window.stayed")
+
+
+def test_yesterday_is_another_picture_and_back_again(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        today = shown(page, "#totals .number")
+        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        (row,) = screen.rows("today_totals", day=yesterday)
+        page.fill("#day", yesterday)
+        eventually(lambda: shown(page, "#totals .number")["reports"] == row["reports"])
+        assert yesterday in page.inner_text("#banner")
+        page.fill("#day", "")
+        eventually(lambda: shown(page, "#totals .number")["reports"] == today["reports"])
+        assert said == []
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_nothing_runs_off_the_side_or_is_too_small_to_read_or_touch(
+    screen: Screen, size: str
+) -> None:
+    with opened(screen, size) as (page, _):
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        smallest = page.evaluate(
+            "Math.min(...[...document.querySelectorAll('main *, header *')]"
+            ".filter(n => n.firstChild?.nodeType === 3 && n.firstChild.data.trim())"
+            ".filter(n => n.offsetParent)"
+            ".map(n => parseFloat(getComputedStyle(n).fontSize)))"
+        )
+        assert smallest >= 12
+        if size == "phone":
+            lowest = page.evaluate(
+                "Math.min(...[...document.querySelectorAll('main button')]"
+                ".filter(n => n.offsetParent).map(n => n.offsetHeight))"
+            )
+            assert lowest >= 44
+
+
+def test_scripts_weigh_at_most_400_kb_on_the_wire(screen: Screen) -> None:
+    with opened(screen) as (page, _):
+        weight = page.evaluate(
+            "performance.getEntriesByType('resource').filter(r => r.name.endsWith('js'))"
+            ".reduce((sum, r) => sum + r.encodedBodySize, 0)"
+        )
+        assert weight <= 400_000
+
+
+def test_pictures_can_be_taken(screen: Screen, tmp_path: Path) -> None:
+    from tests.browser.pictures import shoot
+
+    assert [path.stat().st_size > 20_000 for path in shoot(screen.url, tmp_path)] == [True] * len(
+        SIZES
+    )

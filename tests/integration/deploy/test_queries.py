@@ -1,0 +1,179 @@
+"""Every named query on known rows in the real engine; every number drills down to its rows."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from schemas import tables
+from schemas.errors import QuanyuError
+from schemas.queries import load_queries, run
+from schemas.settings import Settings
+from tests.city_day import ZONE, CityDay, city_day, counted
+
+pytestmark = pytest.mark.integration
+
+#: 10:30 in the city, 02:30 UTC: the city's day and UTC's day differ.
+NOW = datetime(2026, 3, 17, 2, 30, 12, tzinfo=UTC)
+#: Drill-downs that need no row of a number: one event's own lists.
+DETAILS = ("event", "event_reports", "event_orders")
+
+
+@pytest.fixture(scope="module")
+def known(settings: Settings) -> Iterator[tuple[Client, CityDay]]:
+    """The known rows in a database of their own."""
+    own = settings.model_copy(update={"clickhouse_database": "test_named_queries"})
+    tables.apply(own)
+    client = clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database=own.clickhouse_database, autogenerate_session_id=False
+    )
+    day = city_day(NOW)
+    day.insert(client)
+    yield client, day
+    client.command("DROP DATABASE test_named_queries")
+    client.close()
+
+
+def ask(known: tuple[Client, CityDay], name: str, **more: Any) -> list[dict[str, Any]]:
+    client, day = known
+    clock = {"day": day.day, "time_zone": ZONE, "at": day.now_ms}
+    has = {parameter.name for parameter in load_queries()[name].parameters}
+    return run(client, name, **{k: v for k, v in clock.items() if k in has}, **more)
+
+
+def test_todays_three_counters_are_the_rows_of_the_citys_day(known: tuple[Client, CityDay]) -> None:
+    _, day = known
+    links = day.today("event_links")
+    merged = [r for r in links if r["relation"] in ("co_report", "urge", "supplement")]
+    (totals,) = ask(known, "today_totals")
+    assert totals["reports"] == len(day.today("report_outcomes"))
+    assert totals["accepted"] == len(
+        [r for r in day.today("report_outcomes") if r["outcome"] == "accepted"]
+    )
+    assert totals["events"] == len(links) - len(merged)
+    assert totals["orders"] == len(day.today("order_transitions", "at"))
+    assert totals["merge_ratio"] == pytest.approx(len(merged) / len(links))
+
+
+def test_groups_are_the_rows_of_the_citys_day(known: tuple[Client, CityDay]) -> None:
+    _, day = known
+    outcomes, links = day.today("report_outcomes"), day.today("event_links")
+    opened = [r for r in links if r["relation"] in ("opened", "recurrence")]
+    for name, key, column, rows in (
+        ("by_channel", "channel", "reports", outcomes),
+        ("outcome_totals", "outcome", "reports", outcomes),
+        ("by_class", "class_code", "events", opened),
+        ("by_district", "district_code", "events", opened),
+        ("by_district", "district_code", "orders", day.today("order_transitions", "at")),
+        ("by_unit", "unit_code", "orders", day.today("order_transitions", "at")),
+    ):
+        assert {r[key]: r[column] for r in ask(known, name)} == counted(rows, key), name
+    hours = {r["hour"]: r["reports"] for r in ask(known, "intake_by_hour")}
+    assert sorted(hours) == list(range(24))
+    assert sum(hours.values()) == len(outcomes)
+
+
+def test_every_number_equals_the_rows_that_it_opens(known: tuple[Client, CityDay]) -> None:
+    _, day = known
+    given = {"day": day.day, "time_zone": ZONE, "at": day.now_ms}
+    followed = 0
+    for name, query in load_queries().items():
+        for row in ask(known, name) if query.drill_down else []:
+            for drill in query.drill_down:
+                rows = run(known[0], drill.query, **drill.arguments(row, given), limit=1_000_000)
+                assert len(rows) == row[drill.column], f"{name}.{drill.column} of {row}"
+                assert {r["total"] for r in rows} <= {row[drill.column]}
+                followed += 1
+    assert followed > 50
+
+
+def test_a_page_of_rows_says_how_many_there_are_in_all(known: tuple[Client, CityDay]) -> None:
+    (totals,) = ask(known, "today_totals")
+    first = ask(known, "reports_of_day", limit=10)
+    second = ask(known, "reports_of_day", limit=10, offset=10)
+    assert {r["total"] for r in first + second} == {totals["reports"]}
+    assert len({r["report_id"] for r in first + second}) == 20
+
+
+def test_an_event_that_changed_shows_once_in_its_newest_version(
+    known: tuple[Client, CityDay],
+) -> None:
+    _, day = known
+    newest = {r["event_id"]: r for r in day.rows["events"]}
+    shown = ask(known, "latest_events", limit=500)
+    assert len(shown) == len({r["event_id"] for r in shown}) == len(newest)
+    assert all(r["report_count"] == newest[r["event_id"]]["report_count"] for r in shown)
+    assert {r["order_state"] for r in shown} == {"DISPATCHED"}
+
+
+def test_an_event_opens_with_all_its_reports_and_orders(known: tuple[Client, CityDay]) -> None:
+    _, day = known
+    event = max(day.rows["events"], key=lambda r: r["report_count"])["event_id"]
+    for name, table in (("event_reports", "event_links"), ("event_orders", "order_transitions")):
+        assert len(ask(known, name, event_id=event)) == counted(day.rows[table], "event_id")[event]
+    (found,) = ask(known, "event", event_id=event)
+    assert found["report_count"] == counted(day.rows["event_links"], "event_id")[event]
+
+
+def test_open_orders_are_lit_by_priority_and_deadline(known: tuple[Client, CityDay]) -> None:
+    _, day = known
+    (lights,) = ask(known, "open_orders")
+    orders = day.rows["orders"]
+    assert lights["open"] == len(orders)
+    assert lights["red"] == len([r for r in orders if r["priority"] == 1])
+    assert lights["overdue"] == len([r for r in orders if r["due_at"] < NOW])
+
+
+def test_without_a_row_numbers_are_zero_and_instants_unknown(settings: Settings) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_no_rows"})
+    tables.apply(own)
+    client = clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database="test_no_rows", autogenerate_session_id=False
+    )
+    day = CityDay(round(NOW.timestamp() * 1000), "2026-03-17")
+    for name in load_queries():
+        rows = ask((client, day), name, **({"event_id": "none"} if name in DETAILS else {}))
+        if name == "today_totals":
+            assert (rows[0]["reports"], rows[0]["merge_ratio"]) == (0, None)
+        if name == "data_as_of":
+            assert (rows[0]["inserted_at"], rows[0]["lag_p99_ms"]) == (None, None)
+    client.command("DROP DATABASE test_no_rows")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x' OR '1'='1",
+        "back\\slash",
+        "tab\there",
+        "line\nbreak",
+        "{day:Date}",
+        "'; DROP TABLE reports; --",
+        "井盖",
+    ],
+)
+def test_a_value_is_never_read_as_sql(known: tuple[Client, CityDay], text: str) -> None:
+    client, _ = known
+    assert ask(known, "reports_of_day", channel=text) == []
+    client.insert(
+        "report_outcomes",
+        [[f"odd-{text}", text, "accepted", datetime(2020, 1, 1, tzinfo=UTC)]],
+        column_names=["report_id", "channel", "outcome", "received_at"],
+    )
+    (found,) = run(client, "reports_of_day", day="2020-01-01", time_zone=ZONE, channel=text)
+    assert found["channel"] == text
+
+
+def test_a_missing_or_wrong_parameter_is_named(known: tuple[Client, CityDay]) -> None:
+    client, _ = known
+    for params, message in (
+        ({"time_zone": ZONE}, "parameter day \\(Date\\) is missing"),
+        ({"time_zone": ZONE, "day": "2026-02-30"}, "parameter day"),
+        ({"time_zone": ZONE, "day": "2026-02-03", "limit": -1}, "parameter limit"),
+        ({"time_zone": ZONE, "day": "2026-02-03", "sql": "1"}, "no parameter 'sql'"),
+    ):
+        with pytest.raises(QuanyuError, match=message):
+            run(client, "reports_of_day", **params)
