@@ -13,6 +13,8 @@ RawReport = dict[str, Any]
 JSON = "application/json"
 BYTES = "application/octet-stream"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: Longer cells stay in the payload only: twice in one record they would pass the broker's limit.
+CELL_LIMIT = 100_000
 TEXT_FIELDS = tuple(name for name in get_args(MappedField) if name != "media")
 
 
@@ -58,6 +60,9 @@ def to_raw_report(
     for name in TEXT_FIELDS:
         source = spec.fields.get(name)
         raw[name] = _first(native, source) if source else None
+        if raw[name] and len(raw[name]) > CELL_LIMIT:
+            defects.append(f"{name}:too_long:{len(raw[name])} characters, limit {CELL_LIMIT}")
+            raw[name] = None
     raw["crs"] = raw["crs"] or (spec.crs if raw["lon"] else None)
     if raw["category"] in spec.categories:
         raw["category"] = spec.categories[raw["category"]]

@@ -50,8 +50,18 @@ class Reason(StrEnum):
     ROUNDED_POINT = "rounded_point"  # review: too few decimals to name a place
 
 
-#: Defects that a connector marks and that end the matter here.
-FATAL_DEFECTS = {"encoding": Reason.ENCODING, "malformed": Reason.MALFORMED}
+def fatal_defect(defect: str) -> Reason | None:
+    """The reason to reject, when what the connector could not read ends the matter here.
+
+    A defect is ``encoding:…`` or ``malformed:…`` for the whole entry, else ``field:what:…``.
+    """
+    first, _, rest = defect.partition(":")
+    if first == "encoding":
+        return Reason.ENCODING
+    if first == "malformed":
+        return Reason.MALFORMED
+    return Reason.TEXT_TOO_LONG if rest.startswith("too_long") else None
+
 
 Raw = Mapping[str, Any]
 
@@ -154,14 +164,7 @@ class IntakeStep:
             title,
             text,
         )
-        fatal = next(
-            (
-                FATAL_DEFECTS[d.partition(":")[0]]
-                for d in raw["defects"]
-                if d.partition(":")[0] in FATAL_DEFECTS
-            ),
-            None,
-        )
+        fatal = next(filter(None, map(fatal_defect, raw["defects"])), None)
         if fatal:
             self._set(draft, "rejected", fatal, "; ".join(raw["defects"])[:200])
         elif not native:
