@@ -1,0 +1,200 @@
+"""A whole stack, as `quanyu up` starts it: what goes in through the channels comes out exactly once."""
+
+import csv
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import httpx
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from schemas.codec import default_codec
+from schemas.kafka import consumer_config, producer_config
+from schemas.settings import load_settings
+from schemas.topics import raw_topic
+from tests.faults.harness import Stack, free_base_port
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running stack of its own, for the tests of this file one after another."""
+    home = tmp_path_factory.mktemp("city")
+    with Stack(home, free_base_port(random.Random())).running() as stack:
+        yield stack
+
+
+def audited(city: Stack) -> dict[str, Any]:
+    """The audit, which must be clean."""
+    report = city.json("audit", "--timeout", "120", timeout=300)
+    assert report["clean"], report
+    return report
+
+
+def channel(report: dict[str, Any], name: str) -> dict[str, int]:
+    """Outcomes of one channel, and how many raw records it received."""
+    for entry in report["channels"]:
+        if entry["channel"] == name:
+            return {"received": entry["received"], **entry["outcomes"]}
+    return {"received": 0}
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "rows"),
+    [
+        ("zh_complaints/fujian3_hot_4326.csv", "hotline12345", 4326),
+        ("chicago311/chicago_311_data.csv", "chicago311", 5000),
+    ],
+)
+def test_a_second_replay_of_a_real_file_adds_duplicates_and_changes_nothing_else(
+    city: Stack, file: str, name: str, rows: int
+) -> None:
+    if not (DATA / file).exists():
+        pytest.skip(f"{file}: the outside data is not beside the project")
+    before = channel(audited(city), name)
+    assert city.json("replay", str(DATA / file), "--channel", name)["published"] == rows
+    first = audited(city)
+    once = channel(first, name)
+    assert once["received"] - before["received"] == rows
+    assert sum(n for k, n in once.items() if k != "received") == once["received"]
+    city.json("replay", str(DATA / file), "--channel", name)
+    second = audited(city)
+    twice = channel(second, name)
+    assert twice["duplicate"] - once.get("duplicate", 0) == rows
+    assert {k: v for k, v in twice.items() if k not in ("received", "duplicate")} == {
+        k: v for k, v in once.items() if k not in ("received", "duplicate")
+    }
+    for number in ("reports", "events", "orders"):
+        assert second["totals"][number] == first["totals"][number]
+
+
+def test_every_bad_row_of_a_file_has_an_outcome_with_its_reason(
+    city: Stack, tmp_path: Path
+) -> None:
+    good = {
+        "留言编号": "G1",
+        "留言主题": "路灯不亮",
+        "留言时间": "2026/3/1 8:00:00",
+        "区县": "金水区",
+    }
+    point = {"坐标系": "WGS84", "经度": "113.66123", "纬度": "34.78123"}
+    rows: list[tuple[dict[str, str], str, str]] = [
+        (good | point, "accepted", ""),
+        (good | {"留言编号": ""}, "rejected", "missing_native_id"),
+        (good | {"留言编号": "B1", "留言时间": "2026/2/30 8:00:00"}, "review", "impossible_date"),
+        (good | {"留言编号": "B2", "留言详情": "长" * 1_700_000}, "rejected", "text_too_long"),
+        (good | {"留言编号": "B3", "留言主题": "路灯\x00不亮"} | point, "accepted", ""),
+        (good | {"留言编号": "B4", "经度": "0", "纬度": "0", "坐标系": "WGS84"}, "review", "null_island"),
+        (good | {"留言编号": "B5", "经度": "121.47301", "纬度": "31.23001", "坐标系": "WGS84"},
+         "review", "outside_city"),
+        (good | point | {"留言编号": "B6", "坐标系": "MARS"}, "review", "unknown_crs"),
+        (good | {"留言编号": "B7", "留言主题": "你好"} | point, "review", "class_unknown"),
+    ]  # fmt: skip
+    path = tmp_path / "bad.csv"
+    columns = ["留言编号", "留言主题", "留言时间", "留言详情", "区县", "经度", "纬度", "坐标系"]
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        writer.writerows(row for row, _, _ in rows)
+    with path.open("ab") as raw:
+        raw.write(b"B8,\xff\xfe\xff,2026/3/1 8:00:00,,,,,\n")
+        raw.write(b"too,few,cells\n")
+    expected = [(o, r) for _, o, r in rows] + [("rejected", "encoding"), ("rejected", "malformed")]
+    assert city.json("replay", str(path), "--channel", "hotline12345")["published"] == len(expected)
+    audited(city)
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=city.port + 1, database="quanyu")
+    source = client.query(
+        "SELECT source_partition, source_offset, outcome, reason FROM report_outcomes "
+        "WHERE channel = 'hotline12345' ORDER BY decided_at DESC LIMIT {n:UInt32}",
+        parameters={"n": len(expected)},
+    ).result_rows
+    assert sorted((outcome, reason) for _, _, outcome, reason in source) == sorted(expected)
+
+
+def test_records_that_are_none_of_ours_go_to_the_dead_letters_and_stop_nothing(city: Stack) -> None:
+    settings = load_settings(home=city.home)
+    codec = default_codec(settings)
+    before = audited(city)
+    good = codec.encode(
+        "RawReport",
+        {"channel": "photo_app", "native_id": "DL-1", "received_at": 1_790_000_000_000, "payload": b"{}",
+         "title": "金水区路灯不亮", "district": "金水区"},
+    )  # fmt: skip
+    producer = Producer(producer_config(settings))
+    bad = [b"not avro", b"\x00\x00\x00\xff\xff?", good[:30], good + b"!", b"", None]
+    for value in (*bad, good):
+        producer.produce(raw_topic("photo_app"), key=b"dl", value=value)
+    assert producer.flush(30) == 0
+    after = audited(city)
+    now, then = channel(after, "photo_app"), channel(before, "photo_app")
+    assert now["received"] - then["received"] == len(bad) + 1
+    assert now["rejected"] - then.get("rejected", 0) == len(bad)
+    assert now["accepted"] - then.get("accepted", 0) == 1
+    consumer = Consumer(consumer_config(settings, "dead-letter-check"))
+    consumer.subscribe([f"{raw_topic('photo_app')}.dlq"])
+    letters = []
+    while len(letters) < len(bad):
+        message = consumer.poll(10)
+        assert message is not None, "a dead letter is missing"
+        letters.append(message)
+    consumer.close()
+    assert [letter.value() for letter in letters] == bad, "the bytes must be untouched"
+    names = {name for name, _ in letters[0].headers() or []}
+    assert {"__connect.errors.topic", "__connect.errors.exception.message"} <= names
+
+
+def test_a_push_is_answered_202_and_is_then_in_the_city(city: Stack) -> None:
+    keys = json.loads((city.home / "keys.json").read_text(encoding="utf-8"))
+    url = f"{city.url}/channels/photo_app/reports"
+    key = {"X-API-Key": keys["photo_app"]}
+    report = {
+        "id": "P-1",
+        "title": "井盖缺失",
+        "district": "金水区",
+        "location": {"lng": "", "lat": ""},
+    }
+    answer = httpx.post(url, json=report, headers=key)
+    assert answer.status_code == 202, answer.text
+    (identity,) = answer.json()["reports"]
+    audited(city)
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=city.port + 1, database="quanyu")
+    found = client.query(
+        "SELECT outcome FROM report_outcomes WHERE report_id = {id:String}",
+        parameters={"id": identity},
+    ).result_rows
+    assert found == [("accepted",)]
+    assert httpx.post(url, json=report).status_code == 401
+    assert (
+        httpx.post(
+            url, content=b"{", headers=key | {"Content-Type": "application/json"}
+        ).status_code
+        == 400
+    )
+    missing = httpx.post(url, json=[report, {"title": "x"}], headers=key)
+    assert (missing.status_code, missing.json()["index"], missing.json()["field"]) == (400, 1, "id")
+    assert httpx.post(url, content=b"[" + b" " * 7_000_000 + b"]", headers=key).status_code == 413
+
+
+def test_the_tables_answer_a_plain_client_and_the_screen_agrees_with_them(city: Stack) -> None:
+    audited(city)
+    text = httpx.post(
+        f"http://127.0.0.1:{city.port + 1}/", content="SELECT count() FROM quanyu.reports"
+    ).text
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=city.port + 1)
+    assert client.command("SELECT count() FROM quanyu.reports") == int(text)
+    totals = httpx.get(f"{city.url}/api/queries/today_totals").json()["rows"][0]
+    assert totals["reports"] == int(text), "every report of this test was received today"
+    rows = httpx.get(f"{city.url}/api/queries/reports_of_day", params={"limit": 1000}).json()[
+        "rows"
+    ]
+    assert len(rows) == min(1000, int(text))
+    page = httpx.get(f"{city.url}/")
+    assert "一屏观全域" in page.text
+    assert "script-src 'self'" in page.headers["content-security-policy"]
