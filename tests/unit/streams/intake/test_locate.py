@@ -1,0 +1,126 @@
+"""A place is a point of the pack's polygons or a unique name; everything else is a reason, never a guess."""
+
+import numpy as np
+import pytest
+
+from schemas.city import CityPack
+from schemas.coordinates import FROM_CGCS2000
+from streams.intake.locate import Located, Locator, Place, read_coordinate
+from tests.unit.tiny_city import EAST, HARBOUR, IN_WEST, NORTH, WEST
+
+
+@pytest.fixture
+def locator(city: CityPack) -> Locator:
+    return Locator(city)
+
+
+def point(lon: str, lat: str, crs: str = "WGS84") -> Place:
+    return Place(lon, lat, crs, "", "", ())
+
+
+def named(district: str = "", street: str = "", *texts: str) -> Place:
+    return Place("", "", "", district, street, texts)
+
+
+@pytest.mark.parametrize("crs", ["WGS84", "CGCS2000", "GCJ02", "BD09"])
+def test_one_place_in_every_system_is_one_point_of_the_city(locator: Locator, crs: str) -> None:
+    x, y = FROM_CGCS2000[crs](np.array([IN_WEST[0]]), np.array([IN_WEST[1]]))
+    (found,) = locator.locate([point(f"{x[0]:.9f}", f"{y[0]:.9f}", crs)])
+    assert (found.district, found.zone, found.method, found.reason) == (WEST, "core", "point", "")
+    assert found.lon == pytest.approx(IN_WEST[0], abs=1e-7)
+    assert found.lat == pytest.approx(IN_WEST[1], abs=1e-7)
+
+
+def test_a_point_on_the_border_goes_to_the_lowest_code(locator: Locator) -> None:
+    (found,) = locator.locate([point("20.100", "50.0512")])
+    assert found.district == EAST
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "crs", "reason"),
+    [
+        ("0", "0", "WGS84", "null_island"),
+        ("0.000000", "-0.0", "", "null_island"),
+        ("25.0512", "50.0512", "WGS84", "outside_city"),
+        ("50.0512", "20.0512", "WGS84", "outside_city"),
+        ("20.0512", "50.0512", "", "unknown_crs"),
+        ("20.0512", "50.0512", "LOCAL54", "unknown_crs"),
+        ("20.05", "50.05", "WGS84", "rounded_point"),
+        ("20.0500", "50", "WGS84", "rounded_point"),
+        ("NaN", "NaN", "WGS84", "bad_coordinate"),
+        ("inf", "50.0512", "WGS84", "bad_coordinate"),
+        ("1" * 500, "50.0512", "WGS84", "bad_coordinate"),
+        ("20.0512", "", "WGS84", "bad_coordinate"),
+        ("东经20度", "50.0512", "WGS84", "bad_coordinate"),
+        ("20_0.512", "50.0512", "WGS84", "bad_coordinate"),
+        ("200.0512", "50.0512", "WGS84", "bad_coordinate"),
+        ("20.0512", "95.0512", "GCJ02", "bad_coordinate"),
+        ("20,0512", "50,0512", "WGS84", "bad_coordinate"),
+    ],
+)
+def test_a_point_that_is_none_names_its_reason_and_gets_no_place(
+    locator: Locator, lon: str, lat: str, crs: str, reason: str
+) -> None:
+    assert locator.locate([point(lon, lat, crs)]) == [Located(reason=reason)]
+
+
+def test_one_bad_point_spoils_no_other_of_its_batch(locator: Locator) -> None:
+    good = point("20.0512", "50.0512")
+    places = [good, point("NaN", "NaN"), named(), point("0", "0"), good, named("北原区")]
+    alone = [locator.locate([place])[0] for place in places]
+    assert locator.locate(places) == alone
+    assert [place.district for place in alone] == [WEST, "", "", "", WEST, NORTH]
+
+
+def test_an_empty_batch_is_no_error(locator: Locator) -> None:
+    assert locator.locate([]) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "district", "grid"),
+    [
+        (named("东湾区"), EAST, EAST),
+        (named("新港"), HARBOUR, HARBOUR),
+        (named("西山区", "磨坊街道"), WEST, "990103001"),
+        (named("", "", "地址不详", "磨坊街道12号", ""), WEST, "990103001"),
+        (named("", "", "北原区山口镇口"), NORTH, "990104001"),
+        (named("", "", "磨坊街道到西山区政府"), WEST, "990103001"),
+        (named("雨城以外", "", "码头街道"), HARBOUR, "990171001"),
+        # Two streets of one district: only the district is certain.
+        (named("", "", "长堤街道旁", "同名街道", "长堤街道"), EAST, "990102001"),
+    ],
+)
+def test_a_unique_name_is_a_place(locator: Locator, place: Place, district: str, grid: str) -> None:
+    (found,) = locator.locate([place])
+    assert (found.district, found.grid, found.method) == (district, grid, "name")
+    assert found.lon is None
+
+
+def test_a_street_name_that_stands_twice_says_nothing(locator: Locator) -> None:
+    assert locator.locate([named("", "同名街道")]) == [Located(reason="no_location")]
+    (found,) = locator.locate([named("东湾区", "同名街道")])
+    assert found.grid == EAST
+
+
+def test_names_of_two_districts_are_ambiguous(locator: Locator) -> None:
+    place = named("", "", "从磨坊街道到山口镇")
+    assert locator.locate([place]) == [Located(reason="ambiguous_place")]
+
+
+def test_the_other_citys_names_are_unknown_here(locator: Locator) -> None:
+    assert locator.locate([named("金水区", "", "郑州市金水区花园路")]) == [
+        Located(reason="no_location")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "decimals"),
+    [
+        ("113.650000", 113.65, 2),
+        ("113", 113.0, 0),
+        ("1.1365e2", 113.65, 16),
+        (" 34.7466 ", 34.7466, 4),
+    ],
+)
+def test_decimals_are_those_that_say_something(text: str, value: float, decimals: int) -> None:
+    assert read_coordinate(text) == (value, decimals)

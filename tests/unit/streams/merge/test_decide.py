@@ -1,0 +1,264 @@
+"""One event per matter, one link per report, whatever the batches; doubt opens a new event."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from schemas.city import CityPack
+from schemas.codec import Codec
+from schemas.grids import METRES_PER_DEGREE
+from schemas.ids import event_id
+from streams.batch import Output
+from streams.merge.decide import (
+    HOUR_MS,
+    LATE_HOURS,
+    REPORTERS_KEPT,
+    MergeStep,
+    OpenEvent,
+    character_pairs,
+    jaccard,
+    metres,
+)
+from tests.unit.streams.batches import NOW, Record, batch, cut, records, run
+from tests.unit.tiny_city import IN_WEST, WEST
+
+TOPIC = "reports"
+
+
+@pytest.fixture
+def step(city: CityPack, codec: Codec) -> MergeStep:
+    return MergeStep(city, codec)
+
+
+def report(name: str, north_m: float = 0.0, hours: float = 0.0, **fields: Any) -> Record:
+    """A report ``north_m`` metres and ``hours`` away from the first."""
+    at = NOW + round(hours * HOUR_MS)
+    return {
+        "report_id": name,
+        "channel": "test",
+        "native_id": name,
+        "occurred_at": at,
+        "received_at": at,
+        "title": "路面积水",
+        "text": "磨坊边路面积水很深",
+        "class_code": "0101",
+        "lon": IN_WEST[0],
+        "lat": IN_WEST[1] + north_m / METRES_PER_DEGREE,
+        "district_code": WEST,
+        "grid_code": WEST,
+        "zone": "core",
+        "source_topic": "reports.raw.test",
+        "source_partition": 0,
+        "source_offset": 0,
+    } | fields
+
+
+def links(step: MergeStep, codec: Codec, *reports: Record) -> list[Record]:
+    """The links of reports in one batch."""
+    values = [codec.encode("Report", each) for each in reports]
+    return records(codec, run(step, [batch(values, TOPIC)])[0], "event.links")
+
+
+def one_event(step: MergeStep, codec: Codec, *reports: Record) -> bool:
+    return len({link["event_id"] for link in links(step, codec, *reports)}) == 1
+
+
+def test_the_first_report_of_a_matter_opens_its_event(step: MergeStep, codec: Codec) -> None:
+    (link,) = links(step, codec, report("r1"))
+    assert (link["relation"], link["event_id"]) == ("opened", event_id("r1"))
+
+
+def test_a_second_report_near_in_place_time_and_words_joins_and_says_why(
+    step: MergeStep, codec: Codec
+) -> None:
+    _, link = links(step, codec, report("r1"), report("r2", 20.0, 1.0))
+    assert (link["relation"], link["event_id"]) == ("co_report", event_id("r1"))
+    assert link["reason"] == "20 m, 1.0 h, words alike 1.00"
+    assert link["score"] == pytest.approx(0.6 * 0.8 + 0.15 * (1 - 1 / 24) + 0.25)
+
+
+@pytest.mark.parametrize(
+    ("other", "joins"),
+    [
+        (report("r2", 99.0), True),
+        (report("r2", 101.0), False),
+        (report("r2", hours=23.9), True),
+        (report("r2", hours=24.1), False),
+        (report("r2", hours=-23.9), True),
+        (report("r2", hours=-24.1), False),
+        (report("r2", class_code="0102"), False),
+        (report("r2", zone="990104"), False),
+        (report("r2", 90.0, title="abc", text="xyz"), False),
+    ],
+    ids=["near", "too far", "soon", "too late", "before", "too early", "class", "zone", "words"],
+)
+def test_what_lies_beyond_the_packs_radius_hours_class_or_zone_is_another_matter(
+    step: MergeStep, codec: Codec, other: Record, joins: bool
+) -> None:
+    assert one_event(step, codec, report("r1"), other) is joins
+
+
+def test_a_class_has_its_own_radius_from_the_pack(step: MergeStep, codec: Codec) -> None:
+    far = report("r2", 250.0, class_code="0201")
+    assert one_event(step, codec, report("r1", class_code="0201"), far)
+
+
+def nameless(name: str, text: str, grid: str = WEST) -> Record:
+    return report(name, lon=None, lat=None, grid_code=grid, title="积水", text=text)
+
+
+def test_without_a_point_only_the_same_place_in_nearly_the_same_words_joins(
+    step: MergeStep, codec: Codec
+) -> None:
+    first = nameless("r1", "磨坊街道12号门口积水")
+    assert one_event(step, codec, first, nameless("r2", "磨坊街道12号门口积水了"))
+    assert not one_event(step, codec, first, nameless("r2", "西山区中学操场被淹请尽快抽水"))
+    assert not one_event(step, codec, first, nameless("r2", "磨坊街道12号门口积水", "990103001"))
+
+
+def test_a_report_without_a_point_never_joins_one_that_has_it(
+    step: MergeStep, codec: Codec
+) -> None:
+    plain = report("r2", lon=None, lat=None)
+    assert not one_event(step, codec, report("r1"), plain)
+
+
+def test_the_same_reporter_again_urges_and_raises_the_priority(
+    step: MergeStep, codec: Codec
+) -> None:
+    reports = [report(f"r{i}", reporter_hash=who) for i, who in enumerate(["h", "h", "g", ""])]
+    outputs, _ = run(step, [batch([codec.encode("Report", r) for r in reports], TOPIC)])
+    relations = [link["relation"] for link in records(codec, outputs, "event.links")]
+    assert relations == ["opened", "urge", "co_report", "co_report"]
+    (event,) = records(codec, outputs, "events")
+    assert (event["priority"], event["report_count"], event["version"]) == (1, 4, 4)
+
+
+def test_a_matter_the_whole_city_reports_keeps_its_state_bounded(
+    step: MergeStep, codec: Codec
+) -> None:
+    reports = [report(f"r{i}", reporter_hash=f"h{i}") for i in range(REPORTERS_KEPT + 30)]
+    _, stored = run(step, [batch([codec.encode("Report", r) for r in reports], TOPIC)])
+    (event,) = map(OpenEvent.from_bytes, stored.values())
+    assert (event.count, len(event.reporters)) == (REPORTERS_KEPT + 30, REPORTERS_KEPT)
+
+
+def test_an_event_that_nothing_can_join_any_more_is_forgotten(
+    step: MergeStep, codec: Codec
+) -> None:
+    late = 24 + LATE_HOURS + 1
+    values = [codec.encode("Report", r) for r in (report("r1"), report("r2", 50_000, late))]
+    _, stored = run(step, cut(values, [1], TOPIC))
+    assert list(stored) == [event_id("r2").encode()]
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2]])
+def test_a_very_late_report_opens_a_new_event_wherever_batches_are_cut(
+    city: CityPack, codec: Codec, cuts: list[int]
+) -> None:
+    late = 24 + LATE_HOURS + 1
+    reports = [
+        report("r1"),
+        report("r2", 50_000, late),
+        report("r3", received_at=NOW + round(late * HOUR_MS)),
+    ]
+    values = [codec.encode("Report", r) for r in reports]
+    found = records(codec, run(MergeStep(city, codec), cut(values, cuts, TOPIC))[0], "event.links")
+    assert [link["relation"] for link in found] == ["opened"] * 3
+
+
+def test_damaged_reports_go_to_the_dead_letters_and_stop_nothing(
+    step: MergeStep, codec: Codec
+) -> None:
+    good = codec.encode("Report", report("r1"))
+    bad = [None, b"", b"\x07" + good[1:], good[:-3], good + b"!", b"\x00\x7f\xff\xff\xff"]
+    outputs, _ = run(step, [batch([*bad, good], TOPIC)])
+    letters = [o for o in outputs if o.topic == "reports.dlq"]
+    assert [o.value for o in letters] == bad
+    codes = [dict(o.headers or [])["__connect.errors.exception.class.name"] for o in letters]
+    assert codes == [
+        b"null_value", b"bad_magic", b"bad_magic", b"truncated", b"trailing_bytes",
+        b"unknown_schema",
+    ]  # fmt: skip
+    assert len(records(codec, outputs, "event.links")) == 1
+
+
+def newest(events: Sequence[Record]) -> dict[str, Record]:
+    """The newest version of each event, as the tables keep it."""
+    found: dict[str, Record] = {}
+    for event in events:
+        assert event["version"] > found.get(event["event_id"], {"version": 0})["version"]
+        found[event["event_id"]] = event
+    return found
+
+
+REPORTS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 30.0, 70.0, 99.0, 130.0, 5_000.0]),
+        st.sampled_from([0.0, 2.0, 20.0, 26.0, 60.0, 73.0, 100.0]),
+        st.sampled_from([0.0, 1.0, 30.0, 74.0]),
+        st.sampled_from(["0101", "0201"]),
+        st.sampled_from(["", "h1", "h2"]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+Drawn = list[tuple[float, float, float, str, str, bool]]
+
+
+@settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(drawn=REPORTS, cuts=st.lists(st.integers(1, 11)), restart=st.booleans())
+@example(
+    drawn=[
+        (0.0, 0.0, 0.0, "0101", "", True),
+        (5_000.0, 100.0, 0.0, "0101", "", True),
+        (0.0, 0.0, 100.0, "0101", "", True),
+    ],
+    cuts=[2],
+    restart=True,
+)
+def test_neither_batch_borders_nor_restarts_change_links_and_events(
+    city: CityPack, codec: Codec, drawn: Drawn, cuts: list[int], restart: bool
+) -> None:
+    values = []
+    for number, (north, hours, delay, class_code, reporter, pointed) in enumerate(drawn):
+        fields: Record = {"class_code": class_code, "reporter_hash": reporter}
+        fields["received_at"] = NOW + round((hours + delay) * HOUR_MS)
+        if not pointed:
+            fields |= {"lon": None, "lat": None}
+        values.append(codec.encode("Report", report(f"r{number}", north, hours, **fields)))
+    whole, _ = run(MergeStep(city, codec), cut(values, [], TOPIC))
+    parts, _ = run(MergeStep(city, codec), cut(values, cuts, TOPIC), restart=restart)
+
+    def told(outputs: list[Output]) -> list[Record]:
+        return records(codec, outputs, "event.links")
+
+    assert told(parts) == told(whole)
+    assert len(told(whole)) == len(values)
+    assert newest(records(codec, parts, "events")) == newest(records(codec, whole, "events"))
+
+
+def test_an_open_event_survives_the_state_topic(step: MergeStep, codec: Codec) -> None:
+    odd = report("r1", title='"引号"\n', lon=20.1 + 1e-15)
+    _, stored = run(step, [batch([codec.encode("Report", odd)], TOPIC)])
+    (data,) = stored.values()
+    assert OpenEvent.from_bytes(data).to_bytes() == data
+    assert OpenEvent.from_bytes(data).lon == 20.1 + 1e-15
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_likeness_is_symmetric_and_between_none_and_all(one: str, other: str) -> None:
+    a, b = character_pairs(one), character_pairs(other)
+    assert 0.0 <= jaccard(a, b) == jaccard(b, a) <= 1.0
+    assert jaccard(a, a) == (1.0 if a else 0.0)
+
+
+def test_metres_are_metres() -> None:
+    assert metres(20.0, 60.0, 20.0, 60.001) == pytest.approx(111.32, abs=0.01)
+    assert metres(20.0, 60.0, 20.001, 60.0) == pytest.approx(55.66, abs=0.01)
