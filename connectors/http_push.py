@@ -128,6 +128,11 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                 for native, payload in zip(natives, payloads, strict=True)
             ]
             for index, raw in enumerate(raws):
+                if raw["defects"]:
+                    field = raw["defects"][0].partition(":")[0]
+                    raise Refused(
+                        400, "defect", raw["defects"][0], _native_field(spec, field), index
+                    )
                 if not clean(raw["native_id"]):
                     raise Refused(
                         400,
@@ -136,10 +141,6 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                         spec.native_id,
                         index,
                     )
-                if raw["defects"]:
-                    field = raw["defects"][0].partition(":")[0]
-                    native_field = getattr(spec, field, None) or field
-                    raise Refused(400, "defect", raw["defects"][0], str(native_field), index)
             await run_in_threadpool(_publish, publisher, raws)
         except Refused as refused:
             metrics.CHANNEL_REFUSED.labels(
@@ -175,6 +176,14 @@ def _channel(name: str) -> ChannelSpec:
             return spec
     known = ", ".join(n for n in channel_names() if "http" in load_channel(n).transports)
     raise Refused(404, "unknown_channel", f"no channel {name[:60]!r} that pushes; known: {known}")
+
+
+def _native_field(spec: ChannelSpec, field: str) -> str:
+    """The channel's own name of a raw report's field."""
+    fixed = {"native_id": spec.native_id, "revision": spec.revision}
+    mapped = {str(ours): theirs for ours, theirs in spec.fields.items()}
+    source = fixed.get(field) or mapped.get(field) or field
+    return source if isinstance(source, str) else str(source[0])
 
 
 async def _body(request: Request) -> bytes:

@@ -60,6 +60,7 @@ def to_raw_report(
     for name in TEXT_FIELDS:
         source = spec.fields.get(name)
         raw[name] = _first(native, source) if source else None
+    for name in ("native_id", *TEXT_FIELDS):
         if raw[name] and len(raw[name]) > CELL_LIMIT:
             defects.append(f"{name}:too_long:{len(raw[name])} characters, limit {CELL_LIMIT}")
             raw[name] = None
@@ -74,6 +75,10 @@ def to_raw_report(
         raw["media"] = [
             _text(item) for item in (found if isinstance(found, list) else [found]) if item
         ]
+        size = sum(map(len, raw["media"]))
+        if size > CELL_LIMIT:
+            defects.append(f"media:too_long:{size} characters, limit {CELL_LIMIT}")
+            raw["media"] = []
     return raw
 
 
