@@ -1,0 +1,114 @@
+"""One order per event, to the unit that the pack names, whatever the batches."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.city import CityPack
+from schemas.codec import Codec
+from schemas.ids import order_id, transition_id
+from streams.dispatch.decide import DispatchStep, Duty, DutyList
+from tests.unit.streams.batches import NOW, Record, batch, cut, records, run
+from tests.unit.tiny_city import EAST, HARBOUR, WEST
+
+TOPIC = "events"
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def step(city: CityPack, codec: Codec) -> DispatchStep:
+    return DispatchStep(city, codec)
+
+
+def event(name: str = "e1", version: int = 1, **fields: Any) -> Record:
+    return {
+        "event_id": name, "version": version, "status": "open", "class_code": "0102",
+        "lon": None, "lat": None, "district_code": WEST, "grid_code": WEST, "zone": "core",
+        "first_report_id": "r", "report_count": version, "occurred_at": NOW, "opened_at": NOW,
+        "updated_at": NOW, "decided_at": NOW,
+    } | fields  # fmt: skip
+
+
+def orders(step: DispatchStep, codec: Codec, *events: Record) -> list[Record]:
+    values = [codec.encode("Event", each) for each in events]
+    return records(codec, run(step, [batch(values, TOPIC)])[0], "orders")
+
+
+@pytest.mark.parametrize(
+    ("class_code", "district", "duty"),
+    [
+        ("0101", WEST, Duty("990100-YS", "雨城雨水局", "city", "0101:雨水局")),
+        ("0201", WEST, Duty("990103-JD", "西山区街灯队", "district", "0201:街灯队")),
+        ("0201", HARBOUR, Duty("990171-JD", "雨城港区街灯队", "district", "0201:街灯队")),
+        ("0202", EAST, Duty("990102-ZB", "东湾区值班室", "district", "fallback:属地兜底")),
+        ("7777", EAST, Duty("990102-ZB", "东湾区值班室", "district", "fallback:属地兜底")),
+        ("7777", "123456", Duty("123456-ZB", "123456值班室", "district", "fallback:属地兜底")),
+    ],
+)
+def test_the_pack_says_who_handles_a_class_and_the_district_whoever_else(
+    city: CityPack, class_code: str, district: str, duty: Duty
+) -> None:
+    duties = DutyList(city)
+    assert duties.duty(class_code, district) == duties.duty(class_code, district) == duty
+
+
+def test_an_order_carries_unit_deadline_and_rule(step: DispatchStep, codec: Codec) -> None:
+    (order,) = orders(step, codec, event())
+    assert order["order_id"] == order_id("e1", "990100-YS")
+    assert (order["unit_name"], order["state"], order["priority"]) == (
+        "雨城雨水局",
+        "DISPATCHED",
+        1,
+    )
+    # Two urgent hours round the clock, although the day is a holiday.
+    assert (order["dispatched_at"], order["due_at"]) == (NOW, NOW + 2 * HOUR)
+
+
+def test_an_order_of_a_class_that_the_pack_does_not_know_has_no_deadline(
+    step: DispatchStep, codec: Codec
+) -> None:
+    (order,) = orders(step, codec, event(class_code="7777"))
+    assert (order["due_at"], order["rule"]) == (None, "fallback:属地兜底")
+
+
+def test_every_order_has_its_first_transition(step: DispatchStep, codec: Codec) -> None:
+    outputs, _ = run(step, [batch([codec.encode("Event", event())], TOPIC)])
+    (order,) = records(codec, outputs, "orders")
+    (transition,) = records(codec, outputs, "order.transitions")
+    assert transition["transition_id"] == transition_id(order["order_id"], 1)
+    assert (transition["from_state"], transition["to_state"]) == ("UNKNOWN", "DISPATCHED")
+    assert transition["at"] == order["dispatched_at"] == NOW
+
+
+def test_later_versions_of_an_event_bring_no_second_order(step: DispatchStep, codec: Codec) -> None:
+    assert len(orders(step, codec, event(), event(version=2), event("e2"), event(version=3))) == 2
+
+
+def test_damaged_events_go_to_the_dead_letters_and_stop_nothing(
+    step: DispatchStep, codec: Codec
+) -> None:
+    good = codec.encode("Event", event())
+    bad = [None, b"x", good[:-2], good + b"!", b"\x00\x7f\xff\xff\xff"]
+    outputs, _ = run(step, [batch([*bad, good], TOPIC)])
+    assert [o.value for o in outputs if o.topic == "events.dlq"] == bad
+    assert len(records(codec, outputs, "orders")) == 1
+
+
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    drawn=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=12),
+    cuts=st.lists(st.integers(1, 11)),
+    restart=st.booleans(),
+)
+def test_neither_batch_borders_nor_restarts_change_orders(
+    city: CityPack, codec: Codec, drawn: list[tuple[int, int]], cuts: list[int], restart: bool
+) -> None:
+    values = [codec.encode("Event", event(f"e{name}", version)) for name, version in drawn]
+    whole = run(DispatchStep(city, codec), cut(values, [], TOPIC))
+    parts = run(DispatchStep(city, codec), cut(values, cuts, TOPIC), restart=restart)
+    assert parts == whole
+    assert len(records(codec, whole[0], "orders")) == len({name for name, _ in drawn})
