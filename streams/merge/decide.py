@@ -188,10 +188,8 @@ class MergeStep:
         """The open event that the report most likely is about, if any is likely enough."""
         rule = self.rule(report["class_code"])
         hours_ms = rule.hours * HOUR_MS
-        occurred = report["occurred_at"]
-        best: tuple[float, str] | None = None
-        found: tuple[OpenEvent, float, str] | None = None
-        pairs: set[str] | None = None
+        occurred, pointed = report["occurred_at"], report["lon"] is not None
+        near: list[tuple[float, OpenEvent, float, float]] = []
         for event in self._candidates(state, report):
             # Whether the sweep came by already must not decide: it depends on where batches are cut.
             if self._gone(state, event):
@@ -200,24 +198,31 @@ class MergeStep:
             if delay > hours_ms:
                 continue
             distance = 0.0
-            if report["lon"] is not None and event.lon is not None and event.lat is not None:
+            if pointed and event.lon is not None and event.lat is not None:
                 distance = metres(report["lon"], report["lat"], event.lon, event.lat)
                 if distance > rule.radius_m:
                     continue
-            if pairs is None:
-                pairs = character_pairs(words)
+            base = DISTANCE_WEIGHT * (1.0 - distance / rule.radius_m)
+            base += DELAY_WEIGHT * (1.0 - delay / hours_ms)
+            near.append((base, event, distance, delay))
+        if not near:
+            return None
+        # Texts are compared where they can still decide: the rest of a score is known before.
+        near.sort(key=lambda candidate: -candidate[0])
+        pairs = character_pairs(words)
+        best = (-JOIN_SCORE, "~")  # above every id: a score that is just enough wins
+        found: tuple[OpenEvent, float, str] | None = None
+        for base, event, distance, delay in near:
+            if base + TEXT_WEIGHT < -best[0]:
+                break
             likeness = 1.0 if words == event.words else jaccard(pairs, character_pairs(event.words))
-            if report["lon"] is None and likeness < SAME_WORDS:
+            if not pointed and likeness < SAME_WORDS:
                 continue
-            score = (
-                DISTANCE_WEIGHT * (1.0 - distance / rule.radius_m)
-                + DELAY_WEIGHT * (1.0 - delay / hours_ms)
-                + TEXT_WEIGHT * likeness
-            )
+            score = base + TEXT_WEIGHT * likeness
             # The lower id on a tie, so that no order of a dictionary decides.
-            if score >= JOIN_SCORE and (best is None or (-score, event.id) < best):
+            if (-score, event.id) < best:
                 best = (-score, event.id)
-                how = f"{distance:.0f} m" if report["lon"] is not None else "same place by name"
+                how = f"{distance:.0f} m" if pointed else "same place by name"
                 reason = f"{how}, {delay / HOUR_MS:.1f} h, words alike {likeness:.2f}"
                 found = event, score, reason
         return found
