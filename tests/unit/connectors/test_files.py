@@ -1,0 +1,179 @@
+"""Every entry of a file comes out, as fields or as its bytes with what is wrong; none stops the rest."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connectors import files
+from connectors.files import Entry, detect_encoding, read_entries
+from schemas.errors import QuanyuError
+
+
+def entries(path: Path, data: bytes) -> list[Entry]:
+    path.write_bytes(data)
+    return list(read_entries(path))
+
+
+def test_a_table_in_utf8_with_a_mark_has_clean_column_names(tmp_path: Path) -> None:
+    (entry,) = entries(tmp_path / "a.csv", "编号,内容\n1,积水\n".encode("utf-8-sig"))
+    assert entry == Entry(1, {"编号": "1", "内容": "积水"})
+
+
+def test_a_table_of_a_call_centre_in_gb18030_is_read_as_such(tmp_path: Path) -> None:
+    (entry,) = entries(tmp_path / "a.csv", "编号,内容\n1,郑州㐂积水\n".encode("gb18030"))
+    assert entry.fields == {"编号": "1", "内容": "郑州㐂积水"}
+
+
+def test_a_character_cut_by_the_block_does_not_change_the_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a" * ((1 << 20) - 1) + "水".encode())
+    assert detect_encoding(path) == "utf-8-sig"
+
+
+def test_a_row_in_no_encoding_is_marked_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    data = "编号,内容\n1,积水\n".encode() + b"2,\xff\xfe\xff\n" + "3,路灯\n".encode()
+    first, bad, last = entries(tmp_path / "a.csv", data)
+    assert (first.fields, last.fields) == (
+        {"编号": "1", "内容": "积水"},
+        {"编号": "3", "内容": "路灯"},
+    )
+    assert bad == Entry(2, None, b"2,\xff\xfe\xff", "encoding:neither UTF-8 nor GB 18030")
+
+
+@pytest.mark.parametrize("row", ["2", "2,x,y"])
+def test_a_row_with_other_cells_than_columns_is_marked(tmp_path: Path, row: str) -> None:
+    found = entries(tmp_path / "a.csv", f"id,text\n1,a\n{row}\n".encode())
+    assert found[0].fields == {"id": "1", "text": "a"}
+    assert found[1].defect.startswith("malformed:")
+    assert found[1].number == 2
+
+
+def test_line_breaks_commas_nul_and_five_megabytes_in_a_cell_are_content(tmp_path: Path) -> None:
+    cell = "a,b\r\nc\x00" + "水" * 1_700_000
+    first, second = entries(tmp_path / "a.csv", f'id,text\n1,"{cell}"\n2,x\n'.encode())
+    assert first.fields == {"id": "1", "text": cell}
+    assert second.fields == {"id": "2", "text": "x"}
+
+
+def test_an_entry_above_the_brokers_limit_is_cut_and_marked(tmp_path: Path) -> None:
+    data = b"id,text\n1," + b"x" * (files.CELL_LIMIT + 1) + b"\n2,y\n"
+    big, small = entries(tmp_path / "a.csv", data)
+    assert big.fields is None
+    assert len(big.data) == files.CELL_LIMIT
+    assert big.defect.startswith("malformed:")
+    assert small.fields == {"id": "2", "text": "y"}
+
+
+def test_blank_lines_are_no_entries(tmp_path: Path) -> None:
+    found = entries(tmp_path / "a.csv", b"id,text\n\n1,a\n\n\n2,b\n")
+    assert [entry.number for entry in found] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "defect"),
+    [
+        (b"{not json", "malformed:JSONDecodeError"),
+        (b"[1]", "malformed:not an object"),
+        (b"null", "malformed:not an object"),
+        (b'{"a": "\xff"}', "encoding:not UTF-8"),
+        (b'{"a":' * 100_000, "malformed:RecursionError"),
+        (b'{"a":' + b"9" * 5000 + b"}", "malformed:ValueError"),
+        (b'{"a": "' + b"x" * files.CELL_LIMIT + b'"}', "malformed:"),
+    ],
+    ids=["not json", "array", "null", "encoding", "nested", "digits", "large"],
+)
+def test_a_line_that_is_no_object_is_marked_and_its_neighbours_are_read(
+    tmp_path: Path, line: bytes, defect: str
+) -> None:
+    found = entries(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"a": 1}\n' + line + b'\n\n{"a": 2}\n')
+    assert [found[0].fields, found[2].fields] == [{"a": 1}, {"a": 2}]
+    assert found[1].defect.startswith(defect)
+    assert found[1].data == line[: files.CELL_LIMIT]
+
+
+def test_a_spreadsheet_gives_its_cells_as_they_are(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    for row in (["id", "text", None], [1, "积水", "x"], [None, None, None], [2.5, None, None]):
+        sheet.append(row)
+    book.save(tmp_path / "a.xlsx")
+    found = list(read_entries(tmp_path / "a.xlsx"))
+    assert found == [Entry(1, {"id": 1, "text": "积水"}), Entry(2, {"id": 2.5, "text": None})]
+
+
+def test_a_spreadsheet_that_unpacks_to_a_bomb_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "XLSX_LIMIT", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", b"0" * (2 << 20))
+    with pytest.raises(QuanyuError, match="unpacks to 2 MB, limit 1 MB"):
+        list(read_entries(tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.csv", b"", "no header"),
+        ("a.csv", b",,\n1,2,3\n", "no header"),
+        ("a.xlsx", b"PK\x03\x04 not a workbook", "not a readable .xlsx"),
+        ("a.pdf", b"x", ".pdf is not one of"),
+    ],
+)
+def test_a_file_that_cannot_be_read_at_all_is_refused_by_name(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
+    with pytest.raises(QuanyuError, match=message) as caught:
+        entries(tmp_path / name, data)
+    assert name in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(QuanyuError, match="no such file"):
+        read_entries(tmp_path / "none.csv")
+
+
+HARMLESS = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@HARMLESS
+@given(lines=st.lists(st.binary(max_size=30) | st.just(b'{"a": 1}'), max_size=8))
+def test_every_line_that_is_not_blank_is_exactly_one_entry(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
+    plain = [line.replace(b"\n", b"") for line in lines]
+    found = entries(tmp_path / "a.jsonl", b"\n".join(plain))
+    filled = [line for line in plain if line.strip().removeprefix(b"\xef\xbb\xbf")]
+    assert [entry.number for entry in found] == list(range(1, len(filled) + 1))
+    assert all((entry.fields is None) == bool(entry.defect) for entry in found)
+
+
+@HARMLESS
+@given(data=st.binary(max_size=200))
+def test_no_bytes_after_a_header_end_a_table_with_a_traceback(tmp_path: Path, data: bytes) -> None:
+    found = entries(tmp_path / "a.csv", b"id,text\n1,a\n" + data)
+    assert found[0].number == 1
+    assert all((entry.fields is None) == bool(entry.defect) for entry in found)
+
+
+@HARMLESS
+@given(rows=st.lists(st.lists(st.text('a,"\r\n 水\x00', min_size=1), min_size=2, max_size=2)))
+def test_a_table_that_was_written_as_csv_comes_back(tmp_path: Path, rows: list[list[str]]) -> None:
+    import csv
+    import io
+
+    out = io.StringIO(newline="")
+    csv.writer(out, quoting=csv.QUOTE_ALL).writerows([["id", "text"], *rows])
+    found: list[Any] = [
+        entry.fields for entry in entries(tmp_path / "a.csv", out.getvalue().encode())
+    ]
+    assert found == [{"id": one, "text": other} for one, other in rows]
+    assert json.dumps(found)
