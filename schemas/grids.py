@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import shapely
+from shapely.errors import ShapelyError
 
 from schemas.errors import QuanyuError
 
@@ -126,9 +127,9 @@ def read_layer(path: Path, level: str) -> GridLayer:
                 )
             )
             polygon = shapely.geometry.shape(feature["geometry"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ShapelyError) as error:
             raise QuanyuError(
-                f"{where}: {type(error).__name__} {error}; see deploy/cities/README.md"
+                f"{where}: {type(error).__name__} {error}; see deploy/README.md"
             ) from None
         if level in LEVELS and len(code) != LEVELS[level]:
             raise QuanyuError(f"{where}: code {code!r} of a {level} needs {LEVELS[level]} digits")
@@ -153,6 +154,6 @@ def _features(path: Path) -> Iterator[dict[str, Any]]:
         document = json.loads(path.read_text(encoding="utf-8"))
         yield from document["features"]
     except FileNotFoundError:
-        raise QuanyuError(f"{path} is missing; run: quanyu city build") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise QuanyuError(f"{path} is missing; see deploy/README.md") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise QuanyuError(f"{path}: not a GeoJSON FeatureCollection ({error})") from None
