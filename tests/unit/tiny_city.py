@@ -6,6 +6,7 @@ a zone of its own. The eastern one has the lower code, so no order on the ground
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def square(west: float, south: float) -> dict[str, object]:
     return {"type": "Polygon", "coordinates": [ring]}
 
 
-def feature(code: str, name: str, geometry: dict[str, object]) -> dict[str, object]:
+def feature(code: str, name: str, geometry: Mapping[str, object]) -> dict[str, object]:
     """A grid as GeoJSON feature."""
     properties = {"code": code, "name": name, "valid_from": "2020-01-01", "valid_to": None}
     return {"type": "Feature", "properties": properties, "geometry": geometry}
