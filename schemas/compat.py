@@ -73,10 +73,18 @@ def _compatible(name: str, older: int, newest: int, schemas: Mapping[Version, An
                 )
             )
             problems.append(
-                f"{name}.v{reader}.avsc cannot read {name}.v{writer}.avsc: {where}; add fields with a "
+                f"{name}.v{reader}.avsc cannot read {name}.v{writer}.avsc: {where}"
+                f"{_changed(schemas[name, reader], schemas[name, writer])}; add fields with a "
                 "default, keep the others"
             )
     return problems
+
+
+def _changed(one: Any, other: Any) -> str:
+    """The fields whose type differs, which the checker itself does not name."""
+    types = {field["name"]: field["type"] for field in other["fields"]}
+    names = [f["name"] for f in one["fields"] if types.get(f["name"], f["type"]) != f["type"]]
+    return f" (type changed: {', '.join(names)})" if names else ""
 
 
 def _golden(
