@@ -74,25 +74,32 @@ class Simulator:
         self._points = self._points_of_streets()
         self._matters = 0
         self._reports = 0
+        self._reporting: Matter | None = None
+        self._to_report = 0
         self._sent: list[SimulatedReport] = []
 
     def reports(self, now_ms: int) -> Iterator[SimulatedReport]:
-        """Reports of the moment ``now_ms``; advance the clock between calls as you like."""
+        """Reports of the moment ``now_ms``; ask again with a later one and the city goes on from there.
+
+        What is reported, and by how many, does not depend on when the clock is advanced.
+        """
         while True:
-            if self._sent and self._rng.random() < RESENT:
+            if not self._to_report and self._sent and self._rng.random() < RESENT:
                 again = self._rng.choice(self._sent)
                 yield SimulatedReport(
                     again.channel, again.native_id, again.native, again.matter, resent=True
                 )
                 continue
-            matter = self._matter()
-            for _ in range(self._rng.choice(REPORTS_PER_MATTER)):
-                report = self._report(matter, now_ms)
-                if len(self._sent) < 1000:
-                    self._sent.append(report)
-                else:
-                    self._sent[self._rng.randrange(1000)] = report
-                yield report
+            if self._reporting is None or not self._to_report:
+                self._reporting = self._matter()
+                self._to_report = self._rng.choice(REPORTS_PER_MATTER)
+            self._to_report -= 1
+            report = self._report(self._reporting, now_ms)
+            if len(self._sent) < 1000:
+                self._sent.append(report)
+            else:
+                self._sent[self._rng.randrange(1000)] = report
+            yield report
 
     def _points_of_streets(self) -> dict[str, list[tuple[float, float]]]:
         """For each street a few points of its district, near each other, to stand for its ground."""

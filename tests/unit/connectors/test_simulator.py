@@ -88,3 +88,14 @@ def test_most_matters_are_reported_once_and_some_by_many(stream: list[SimulatedR
             counts[report.matter.number] = counts.get(report.matter.number, 0) + 1
     assert 1 in counts.values()
     assert max(counts.values()) == 6
+
+
+@pytest.mark.parametrize("pace", [1, 7])
+def test_the_same_matters_are_reported_whatever_the_pace_of_the_clock(
+    city: CityPack, stream: list[SimulatedReport], pace: int
+) -> None:
+    simulator = Simulator(city, 7)
+    sent: list[SimulatedReport] = []
+    while len(sent) < 350:
+        sent += islice(simulator.reports(NOW), pace)
+    assert sent == stream[: len(sent)]
