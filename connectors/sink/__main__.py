@@ -1,6 +1,7 @@
 """``python -m connectors.sink [--instance NAME]``: run the sink until SIGTERM."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,11 @@ def main() -> int:
         sink = Sink(settings, routes(), instance=arguments.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sink.stop())
+        # Rows come and go by the hundred thousand and make no cycles: looking through them for garbage
+        # at Python's default rate costs several per cent of all time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(200_000, 50, 100)
         return sink.run()
     except QuanyuError as error:
         print(error, file=sys.stderr)

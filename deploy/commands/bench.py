@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     def bench(
         reports: Annotated[
             int, typer.Option(min=1000, help="Reports of the end-to-end run.")
-        ] = 60_000,
+        ] = 150_000,
         as_json: Annotated[
             bool, typer.Option("--json", help="One JSON object as the last line of stdout.")
         ] = False,

@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Run the benches; progress on stderr, one table or one JSON object on stdout."""
     parser = argparse.ArgumentParser(prog="quanyu bench")
-    parser.add_argument("--reports", type=int, default=60_000)
+    parser.add_argument("--reports", type=int, default=150_000)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     progress = Console(stderr=True, highlight=False)

@@ -19,7 +19,7 @@ SEED = 4101
 LIMIT_S = 600.0
 
 
-def run(reports: int = 60_000, peer_reports: int = 15_000) -> dict[str, Any]:
+def run(reports: int = 150_000, peer_reports: int = 15_000) -> dict[str, Any]:
     """Reports a second of the pipeline and of the peer, the ratio, and the cost of each stage."""
     ours = _measure("streams.worker", reports)
     peer = _measure("tests.bench.per_event_worker", peer_reports)
