@@ -10,7 +10,7 @@ from typing import Any
 import clickhouse_connect
 import httpx
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 
 from schemas.codec import default_codec
 from schemas.kafka import consumer_config, producer_config
@@ -139,14 +139,14 @@ def test_records_that_are_none_of_ours_go_to_the_dead_letters_and_stop_nothing(c
     assert now["accepted"] - then.get("accepted", 0) == 1
     consumer = Consumer(consumer_config(settings, "dead-letter-check"))
     consumer.subscribe([f"{raw_topic('photo_app')}.dlq"])
-    letters = []
+    letters: list[Message] = []
     while len(letters) < len(bad):
         message = consumer.poll(10)
         assert message is not None, "a dead letter is missing"
         letters.append(message)
     consumer.close()
     assert [letter.value() for letter in letters] == bad, "the bytes must be untouched"
-    names = {name for name, _ in letters[0].headers() or []}
+    names = {header[0] for header in letters[0].headers() or []}
     assert {"__connect.errors.topic", "__connect.errors.exception.message"} <= names
 
 
