@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,13 @@ class _Lines:
     def __init__(self, handle: TextIO, encoding: str) -> None:
         self._handle, self._encoding = handle, encoding.removesuffix("-sig")
         self._row: list[str] = []
+        self._again: deque[str] = deque()
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = next(self._handle)
+        line = self._again.popleft() if self._again else next(self._handle)
         self._row.append(line)
         return line
 
@@ -89,9 +91,15 @@ class _Lines:
         """What follows is another row."""
         self._row.clear()
 
+    def keep_first(self) -> None:
+        """The row was its first line only; the others come again."""
+        self._again.extendleft(reversed(self._row[1:]))
+        del self._row[1:]
+
     def row_bytes(self) -> bytes:
-        """The row's bytes as they stand in the file, without the line's end."""
-        return "".join(self._row).encode(self._encoding, "surrogateescape").rstrip(b"\r\n")
+        """The row's bytes as they stand in the file, without the line's end, within the limit."""
+        data = "".join(self._row).encode(self._encoding, "surrogateescape")
+        return data.rstrip(b"\r\n")[:CELL_LIMIT]
 
 
 def _csv(path: Path) -> Iterator[Entry]:
@@ -99,7 +107,8 @@ def _csv(path: Path) -> Iterator[Entry]:
     encoding = detect_encoding(path)
     with path.open(encoding=encoding, errors="surrogateescape", newline="") as handle:
         lines = _Lines(handle, encoding)
-        reader = csv.reader(lines)
+        # Strict: a stray quote would quietly make one cell of all rows up to the next quote.
+        reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, None)
         except csv.Error as error:
@@ -117,10 +126,10 @@ def _csv(path: Path) -> Iterator[Entry]:
             try:
                 row = next(reader, None)
             except csv.Error as error:
+                lines.keep_first()
+                reader = csv.reader(lines, strict=True)
                 number += 1
-                yield Entry(
-                    number, data=lines.row_bytes()[:CELL_LIMIT], defect=f"malformed:{error}"
-                )
+                yield Entry(number, data=lines.row_bytes(), defect=f"malformed:{error}")
                 continue
             if row is None:
                 return
@@ -157,7 +166,7 @@ def _row(number: int, names: list[str], row: list[str], lines: _Lines) -> Entry:
         if 4 * size <= CELL_LIMIT or (size := len("".join(row).encode())) <= CELL_LIMIT:
             return Entry(number, dict(zip(names, row, strict=True)))
         defect = f"malformed:{size} bytes, limit {CELL_LIMIT}"
-    return Entry(number, data=lines.row_bytes()[:CELL_LIMIT], defect=defect)
+    return Entry(number, data=lines.row_bytes(), defect=defect)
 
 
 def _json_lines(path: Path) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,48 @@ def test_a_character_cut_by_the_block_does_not_change_the_encoding(tmp_path: Pat
     path = tmp_path / "a.csv"
     path.write_bytes(b"a" * ((1 << 20) - 1) + "水".encode())
     assert detect_encoding(path) == "utf-8-sig"
+
+
+def test_one_spoilt_row_does_not_change_the_encoding_of_the_others(tmp_path: Path) -> None:
+    rows = [f"{n},路灯不亮\n".encode("gb18030") for n in range(4)]
+    found = entries(
+        tmp_path / "a.csv", b"id,text\n" + rows[0] + b"x,\xff\xff\n" + b"".join(rows[1:])
+    )
+    assert [entry.fields and entry.fields["text"] for entry in found] == [
+        "路灯不亮", None, "路灯不亮", "路灯不亮", "路灯不亮",
+    ]  # fmt: skip
+    assert found[1].data == b"x,\xff\xff"
+    # A cut character is no GB 18030 text, though its bytes could be read as such.
+    utf8 = "id,text\n1,积水\n2,路灯\n".encode() + b"3," + "积水".encode()[:-1] + b"x\n"
+    found = entries(tmp_path / "b.csv", utf8)
+    assert [entry.defect.partition(":")[0] for entry in found] == ["", "", "encoding"]
+
+
+def test_a_table_that_is_neither_utf8_nor_gb18030_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(QuanyuError, match="save the file as UTF-8"):
+        entries(tmp_path / "a.csv", "编号,内容\n1,积水\n".encode("utf-16"))
+
+
+def test_no_cell_takes_the_place_of_another_column_of_the_same_name(tmp_path: Path) -> None:
+    (entry,) = entries(tmp_path / "a.csv", b" id ,text,text,\n1,a,b,c\n")
+    assert entry.fields == {"id": "1", "text": "a", "text (column 3)": "b", "column 4": "c"}
+
+
+def test_a_stray_quote_spoils_its_own_row_only(tmp_path: Path) -> None:
+    data = b'id,text\n1,a\n2,"open\n3,"quoted"\n4,c\n5,"never closed\n6,d'
+    found = entries(tmp_path / "a.csv", data)
+    assert [entry.number for entry in found] == [1, 2, 3, 4, 5, 6]
+    assert [entry.fields and entry.fields["text"] for entry in found] == [
+        "a", None, "quoted", "c", None, "d",
+    ]  # fmt: skip
+    assert [found[1].data, found[4].data] == [b'2,"open', b'5,"never closed']
+    assert all(found[n].defect.startswith("malformed:") for n in (1, 4))
+
+
+def test_a_marked_row_keeps_its_bytes_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    row = b'1,"a ""b"",\nc\xff"'
+    (entry,) = entries(tmp_path / "a.csv", b"id,text\n" + row + b"\r\n")
+    assert (entry.data, entry.defect) == (row, "encoding:neither UTF-8 nor GB 18030")
 
 
 def test_a_row_in_no_encoding_is_marked_and_its_neighbours_are_read(tmp_path: Path) -> None:
@@ -104,7 +147,59 @@ def test_a_spreadsheet_gives_its_cells_as_they_are(tmp_path: Path) -> None:
         sheet.append(row)
     book.save(tmp_path / "a.xlsx")
     found = list(read_entries(tmp_path / "a.xlsx"))
-    assert found == [Entry(1, {"id": 1, "text": "积水"}), Entry(2, {"id": 2.5, "text": None})]
+    assert found == [
+        Entry(1, {"id": 1, "text": "积水", "column 3": "x"}),
+        Entry(2, {"id": 2.5, "text": None}),
+    ]
+
+
+def damaged(path: Path, member: str, spoil: Callable[[bytes], bytes]) -> Path:
+    """A workbook of two entries, one member of which is spoilt."""
+    book = openpyxl.Workbook()
+    for row in (["id", "text"], [1, "积水"], [2, "路灯"]):
+        book.worksheets[0].append(row)
+    book.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[member] = spoil(members[member])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("member", "spoil", "place"),
+    [
+        ("xl/workbook.xml", lambda data: data[:40], "not a readable .xlsx "),
+        ("xl/workbook.xml", lambda data: b"<a/>", "not a readable .xlsx "),
+        ("xl/worksheets/sheet1.xml", lambda data: b"", "not a readable .xlsx "),
+        ("xl/worksheets/sheet1.xml", lambda data: data[:-80], "not a readable .xlsx after entry "),
+    ],
+    ids=["workbook truncated", "workbook of nothing", "sheet empty", "sheet truncated"],
+)
+def test_a_damaged_spreadsheet_is_refused_saying_how_far_it_was_read(
+    tmp_path: Path, member: str, spoil: Callable[[bytes], bytes], place: str
+) -> None:
+    path = damaged(tmp_path / "a.xlsx", member, spoil)
+    with pytest.raises(QuanyuError, match=place) as caught:
+        list(read_entries(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_flipped_byte_in_a_compressed_sheet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    book = openpyxl.Workbook()
+    for number in range(500):
+        book.worksheets[0].append([number, f"text {number}"])
+    book.save(path)
+    with zipfile.ZipFile(path) as archive:
+        sheet = archive.getinfo("xl/worksheets/sheet1.xml")
+    data = bytearray(path.read_bytes())
+    data[sheet.header_offset + sheet.compress_size // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(QuanyuError, match=r"not a readable \.xlsx"):
+        list(read_entries(path))
 
 
 def test_a_spreadsheet_that_unpacks_to_a_bomb_is_refused(
