@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connectors.files import Entry, read_entries
-from connectors.mapping import RawReport, to_raw_report, undecodable
+from connectors.files import CELL_LIMIT, Entry, read_entries
+from connectors.mapping import TEXT_FIELDS, RawReport, to_raw_report, undecodable
 from connectors.publish import BrokerBehind, Publisher, Unpublishable
 from schemas.channels import ChannelSpec, load_channel
 from schemas.errors import QuanyuError
@@ -18,6 +18,10 @@ from schemas.settings import Settings
 
 #: Entries published before the position is kept; a killed replay repeats at most these.
 CHUNK = 2_000
+#: Long entries are published earlier: what waits for the broker stays in memory.
+CHUNK_BYTES = 32 * 1024 * 1024
+#: The raw topics take 8 MiB; the rest is for the framing and the small fields.
+RECORD_LIMIT = 8 * 1024 * 1024 - 65_536
 #: A broker that was restarted is back by then.
 PATIENCE_S = 120.0
 
@@ -114,6 +118,7 @@ def replay(
     started = time.monotonic()
     pace = Pace(speed) if speed is not None else None
     chunk: list[RawReport] = []
+    weight = 0
     try:
         for entry in entries:
             if limit is not None and entry.number > limit:
@@ -124,14 +129,15 @@ def replay(
             raw = _raw(spec, entry, file)
             if pace is not None and (wait := pace.wait_s(raw)) > 0:
                 _publish(publisher, chunk, result, position, progress)
-                chunk = []
+                chunk, weight = [], 0
                 time.sleep(wait)
                 raw["received_at"] = int(time.time() * 1000)
             result.defects += bool(raw["defects"])
             chunk.append(raw)
-            if len(chunk) >= CHUNK:
+            weight += _size(raw)
+            if len(chunk) >= CHUNK or weight >= CHUNK_BYTES:
                 _publish(publisher, chunk, result, position, progress)
-                chunk = []
+                chunk, weight = [], 0
         _publish(publisher, chunk, result, position, progress)
     finally:
         publisher.close()
@@ -147,7 +153,24 @@ def _raw(spec: ChannelSpec, entry: Entry, file: Path) -> RawReport:
         return undecodable(
             spec, entry.data, entry.defect, received_at=received_at, connector=connector
         )
-    return to_raw_report(spec, entry.fields, received_at=received_at, connector=connector)
+    raw = to_raw_report(spec, entry.fields, received_at=received_at, connector=connector)
+    if (size := _size(raw)) > RECORD_LIMIT:
+        # JSON may double what a cell holds; the broker would refuse it, and with it the whole replay.
+        return undecodable(
+            spec, raw["payload"][:CELL_LIMIT], f"malformed:{size} bytes, limit {RECORD_LIMIT}",
+            received_at=received_at, connector=connector,
+        )  # fmt: skip
+    return raw
+
+
+def _size(raw: RawReport) -> int:
+    """Bytes of a raw report in Kafka, roughly."""
+    payload = len(raw["payload"])
+    # Every mapped text is part of the payload too, so a small payload has small fields.
+    if payload < RECORD_LIMIT // 8:
+        return payload
+    texts = [raw["native_id"], *(raw[name] for name in TEXT_FIELDS), *raw["media"]]
+    return payload + sum(len(text.encode()) for text in texts if text)
 
 
 def _publish(
