@@ -5,7 +5,7 @@ the title, once per text. The class with the highest sum wins, the lower code on
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.city import UNCLASSIFIED, TaxonomyClass
 
@@ -14,8 +14,7 @@ TITLE_WEIGHT = 3.0
 TEXT_LIMIT = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
+class Classified(NamedTuple):
     """A class, how sure (0 to 1: the winner's share of all evidence) and by which method."""
 
     code: str

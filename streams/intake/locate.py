@@ -1,7 +1,7 @@
 """Where is it: a point by the city's polygons, else a name that is unique. Never a guess."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ MIN_DECIMALS = 3
 TEXT_LIMIT = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What a report says of its place, cleaned texts as received."""
 
     lon: str
@@ -27,8 +26,7 @@ class Place:
     texts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """A place in the city, or the reason why it is none (then codes are empty).
 
     ``lon`` and ``lat`` are CGCS2000 degrees. ``method`` is point or name.

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from schemas import metrics
@@ -68,14 +69,17 @@ class OpenEvent:
 
     def to_bytes(self) -> bytes:
         """Compact form for the state topic."""
-        values = [getattr(self, name) for name in self.__slots__]
-        return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        return _to_json(_values(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "OpenEvent":
         """Inverse of :meth:`to_bytes`."""
         return cls(*json.loads(data))
 
+
+_values = attrgetter(*OpenEvent.__slots__)
+#: One encoder for all: json.dumps would make one for each event.
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Cell = tuple[str, str, int, int]
 
