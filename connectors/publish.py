@@ -67,6 +67,8 @@ class Publisher:
                 **producer_config(settings),
                 # A record that is not confirmed by then is given up, and its sender was told long before.
                 "delivery.timeout.ms": int(CONFIRM_TIMEOUT_S * 1000),
+                # A topic that is still unknown by then is missing, and that is what is said.
+                "topic.metadata.propagation.max.ms": int(CONFIRM_TIMEOUT_S * 500),
                 "queue.buffering.max.messages": 2 * IN_FLIGHT_LIMIT,
                 "queue.buffering.max.kbytes": 512 * 1024,
                 "log_level": 2,
@@ -84,8 +86,8 @@ class Publisher:
         """
         if not raws:
             return {}
-        if len(self._producer) > IN_FLIGHT_LIMIT:
-            raise BrokerBehind(f"{len(self._producer)} reports wait for the broker")
+        if self.waiting > IN_FLIGHT_LIMIT:
+            raise BrokerBehind(f"{self.waiting} reports wait for the broker")
         batch, started = _Batch(len(raws)), time.monotonic()
         with self._encode_lock:
             values = [self._encode(raw) for raw in raws]
@@ -116,6 +118,11 @@ class Publisher:
         metrics.CHANNEL_REPORTS.labels(channel, transport).inc(len(raws))
         metrics.PUBLISH_SECONDS.labels(channel).observe(time.monotonic() - started)
         return batch.offsets
+
+    @property
+    def waiting(self) -> int:
+        """Reports handed over and not yet confirmed."""
+        return len(self._producer)
 
     @staticmethod
     def _meaning(error: KafkaError) -> Exception:

@@ -36,6 +36,8 @@ class Log:
         self._consumer = Consumer({**consumer_config(settings, "a-look"), "log_level": 0})
         parts = self._consumer.list_topics(self._topic, 20).topics[self._topic].partitions
         self._next = {part: self._ends(part) for part in parts}
+        #: Partition → highest offset of a record seen.
+        self.last: dict[int, int] = {}
 
     def _ends(self, partition: int) -> int:
         def end() -> list[int]:
@@ -60,7 +62,7 @@ class Log:
                 offset, key = message.offset(), message.key()
                 assert offset is not None
                 found.append((key or b"", self._codec.decode(message.value())[1]))
-                start = offset + 1
+                self.last[partition], start = offset, offset + 1
             self._next[partition] = end
         return found
 
