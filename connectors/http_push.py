@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from connectors.mapping import to_raw_report
@@ -29,6 +29,7 @@ BODY_LIMIT = 6 * 1024 * 1024
 REPORTS_LIMIT = 1_000
 DEPTH_LIMIT = 20
 TRANSPORT = "http_push"
+_KEYS = TypeAdapter(dict[str, str])
 
 
 class Accepted(BaseModel):
@@ -77,9 +78,9 @@ class Keys:
             stat = self._path.stat()
             stamp = (stat.st_mtime_ns, stat.st_size)
             if stamp != self._read_at:
-                self._keys = json.loads(self._path.read_text(encoding="utf-8"))
+                self._keys = _KEYS.validate_json(self._path.read_bytes(), strict=True)
                 self._read_at = stamp
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValidationError):
             self._keys, self._read_at = {}, None
 
 
@@ -137,7 +138,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                     raise Refused(
                         400,
                         "missing_native_id",
-                        f"{spec.native_id} is missing or empty",
+                        f"{spec.native_id} is missing, empty or neither text nor number",
                         spec.native_id,
                         index,
                     )

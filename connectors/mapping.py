@@ -1,6 +1,7 @@
 """From a channel's own message to a raw report: what stands where, nothing interpreted. Pure."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -38,7 +39,7 @@ def to_raw_report(
         ).encode("utf-8", "surrogatepass")
     raw: RawReport = {
         "channel": spec.name,
-        "native_id": _text(_at(native, spec.native_id)) or None,
+        "native_id": _identity(_at(native, spec.native_id)),
         "revision": 0,
         "received_at": received_at,
         "connector": connector,
@@ -51,7 +52,7 @@ def to_raw_report(
     revision = _at(native, spec.revision) if spec.revision else None
     if revision not in (None, ""):
         try:
-            raw["revision"] = int(str(revision))
+            raw["revision"] = int(_text(revision))
             if not 0 <= raw["revision"] < 2**31:
                 raise ValueError
         except ValueError:
@@ -111,6 +112,15 @@ def _at(native: Mapping[str, Any], path: str) -> Any:
             return None
         value = value[part]
     return value
+
+
+def _identity(value: Any) -> str | None:
+    """An id as text; None for what cannot tell one message from another, such as true, {} or infinity."""
+    if isinstance(value, bool | dict | list) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        return None
+    return _text(value) or None
 
 
 def _first(native: Mapping[str, Any], source: str | list[str]) -> str | None:

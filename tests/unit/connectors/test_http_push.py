@@ -111,6 +111,9 @@ GOOD = {"id": "good"}
         ([GOOD, [GOOD]], 400, "is an object", {"index": 1}),
         ([GOOD, {}], 400, "id is missing", {"field": "id", "index": 1}),
         ([GOOD, {"id": ""}], 400, "id is missing", {"field": "id", "index": 1}),
+        ([GOOD, {"id": True}], 400, "id is missing", {"field": "id", "index": 1}),
+        ([GOOD, {"id": {"a": 1}}], 400, "id is missing", {"field": "id", "index": 1}),
+        (b'{"id": 1e999}', 400, "id is missing", {"field": "id", "index": 0}),
         ([GOOD, {"id": " \x00"}], 400, "id is missing", {"field": "id", "index": 1}),
         ([GOOD, {"id": "b", "revision": "x"}], 400, "revision", {"field": "revision", "index": 1}),
         ([{"id": "b", "title": "x" * 200_000}], 400, "title", {"field": "title", "index": 0}),
@@ -158,13 +161,13 @@ def test_keys_rotate_without_a_restart(push: Push, place: Settings) -> None:
     assert push(GOOD, key="a new and longer key").status_code == 202
 
 
-@pytest.mark.parametrize("content", [None, "", "{broken"])
+@pytest.mark.parametrize("content", [None, "", "{broken", "[]", '{"photo_app": 5}', "\udcff"])
 def test_without_readable_keys_nobody_gets_in(
     push: Push, place: Settings, content: str | None
 ) -> None:
     place.keys_path.unlink()
     if content is not None:
-        place.keys_path.write_text(content)
+        place.keys_path.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert push(GOOD).status_code == 401
     assert push(GOOD, key="").status_code == 401
 

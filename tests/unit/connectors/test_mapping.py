@@ -71,13 +71,24 @@ def test_a_message_without_its_id_comes_out_without_one(native: dict[str, Any]) 
     assert raw(native)["native_id"] is None
 
 
-@pytest.mark.parametrize("revision", ["x", -1, 2**31, "1.5", [1], {"a": 1}])
+@pytest.mark.parametrize("value", [True, {}, {"a": 1}, [], [1], float("inf"), float("nan")])
+def test_what_cannot_tell_messages_apart_is_no_id(value: Any) -> None:
+    # Taken as text, the second message with it would be dropped as the first one's repetition.
+    assert raw({"id": value})["native_id"] is None
+
+
+@pytest.mark.parametrize("value", [0, 17, 17.0, "17", 2**70])
+def test_a_number_is_an_id(value: Any) -> None:
+    assert raw({"id": value})["native_id"] == str(int(value))
+
+
+@pytest.mark.parametrize("revision", ["x", True, -1, 2**31, "1.5", [1], {"a": 1}])
 def test_a_revision_that_is_no_number_is_marked(revision: Any) -> None:
     found = raw({"id": "a", "rev": revision})
     assert (found["revision"], found["defects"]) == (0, ["revision:not_a_number"])
 
 
-@pytest.mark.parametrize(("revision", "number"), [(None, 0), ("", 0), (3, 3), ("4", 4)])
+@pytest.mark.parametrize(("revision", "number"), [(None, 0), ("", 0), (3, 3), ("4", 4), (5.0, 5)])
 def test_a_revision_is_read(revision: Any, number: int) -> None:
     assert raw({"id": "a", "rev": revision})["revision"] == number
 
