@@ -79,16 +79,20 @@ class Ledger(Generic[S]):
         self._owned: dict[TP, Owned[S]] = {}
         self._lost: dict[TP, float] = {}
         self._acquiring: dict[TP, asyncio.Future[Owned[S] | None]] = {}
+        self._committing: dict[TP, asyncio.Task[None]] = {}
         self._assigned: set[TP] = set()
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"ledger-{step.name}")
 
     async def handle(self, batch: Batch) -> None:
-        """Decide and commit one batch; marks it finished.
+        """Decide one batch and commit it in the background; it is finished once it is committed.
 
-        A batch of a partition that was lost to another owner is left unfinished. Any other error is
-        raised, and the worker must stop: nothing of the batch is published.
+        Batches of one partition are decided and committed one after another; while one is committed, one
+        of another partition may be decided. A batch of a partition that was lost to another owner is left
+        unfinished. Any error but that ends the process: nothing of the batch is published.
         """
         tp = batch.topic, batch.partition
+        if tp in self._committing:
+            await self._committing[tp]
         if tp in self._lost:
             return
         owned = self._owned.get(tp)
@@ -101,28 +105,38 @@ class Ledger(Generic[S]):
                 return  # the partition is not ours any more; its next owner reads the batch again
             self._owned[tp] = owned
         fresh = batch.since(owned.position)
-        if len(fresh):
-            started = time.monotonic()
-            decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
-            self._seconds("decide", started)
-            try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._commit, owned, fresh, decision
-                )
-            except Fenced:
-                structlog.get_logger().warning(
-                    "fenced", agent=self._step.name, topic=tp[0], partition=tp[1]
-                )
-                metrics.STREAM_FENCED.labels(self._step.name).inc()
-                del self._owned[tp]
-                self._lost[tp] = time.monotonic()
-                asyncio.get_running_loop().call_later(
-                    LOST_LIMIT_S, self._leave_if_lost, tp, self._lost[tp]
-                )
-                return
+        if not len(fresh):
+            batch.finished = True
+            return
+        started = time.monotonic()
+        decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
+        self._seconds("decide", started)
+        self._committing[tp] = asyncio.create_task(self._finish(batch, fresh, owned, decision))
+
+    async def _finish(
+        self, batch: Batch, fresh: Batch, owned: Owned[S], decision: Decision
+    ) -> None:
+        """Commit a decided batch; fenced, give its partition up; failed, end the process."""
+        tp = batch.topic, batch.partition
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._executor, self._commit, owned, fresh, decision)
+        except Fenced:
+            structlog.get_logger().warning(
+                "fenced", agent=self._step.name, topic=tp[0], partition=tp[1]
+            )
+            metrics.STREAM_FENCED.labels(self._step.name).inc()
+            self._owned.pop(tp, None)
+            self._lost[tp] = time.monotonic()
+            loop.call_later(LOST_LIMIT_S, self._leave_if_lost, tp, self._lost[tp])
+        except Exception as error:
+            fail_fast("commit_failed", agent=self._step.name, error=repr(error), exc_info=error)
+        else:
             owned.position = fresh.last + 1
             self._count(tp, fresh, owned)
-        batch.finished = True
+            batch.finished = True
+        finally:
+            del self._committing[tp]
 
     def assigned(self, tps: Iterable[TP]) -> None:
         """A new assignment: what was lost may be ours again; what is not in it is given up."""
