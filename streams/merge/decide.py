@@ -32,7 +32,7 @@ JOIN_SCORE = 0.3
 #: Share of common character pairs from which texts without a point tell the same matter.
 SAME_WORDS = 0.6
 #: How much of a report's text is kept to compare with.
-TEXT_KEPT = 120
+TEXT_KEPT = 80
 REPORTERS_KEPT = 20
 #: An event is kept so long after its window closed, for reports that arrive late.
 LATE_HOURS = 48.0
@@ -193,10 +193,13 @@ class MergeStep:
         rule = self.rule(report["class_code"])
         hours_ms = rule.hours * HOUR_MS
         occurred, pointed = report["occurred_at"], report["lon"] is not None
+        gone = self._gone_before(
+            state, report["class_code"]
+        )  # candidates are of the report's class
         near: list[tuple[float, OpenEvent, float, float]] = []
         for event in self._candidates(state, report):
             # Whether the sweep came by already must not decide: it depends on where batches are cut.
-            if self._gone(state, event):
+            if event.updated_at < gone:
                 continue
             delay = max(event.occurred_at - occurred, occurred - event.last_occurred_at, 0)
             if delay > hours_ms:
@@ -259,17 +262,22 @@ class MergeStep:
         cell = (event.class_code, event.zone, *self._cell(event.class_code, event.lon, event.lat))
         return state.by_cell.setdefault(cell, [])
 
-    def _gone(self, state: MergeState, event: OpenEvent) -> bool:
-        """Whether an event is so old that no report may join it any more."""
-        kept_ms = (self.rule(event.class_code).hours + LATE_HOURS) * HOUR_MS
-        return event.updated_at + kept_ms < state.stream_time
+    def _gone_before(self, state: MergeState, class_code: str) -> float:
+        """An event of the class that was last updated before this instant (ms) is joined by no report."""
+        return state.stream_time - (self.rule(class_code).hours + LATE_HOURS) * HOUR_MS
 
     def _sweep(self, state: MergeState) -> list[str]:
         """Forget events that no report can join any more."""
         if state.stream_time - state.swept_at < SWEEP_MS:
             return []
         state.swept_at = state.stream_time
-        gone = [event for event in state.events.values() if self._gone(state, event)]
+        before = {code: self._gone_before(state, code) for code in self._rules}
+        default = self._gone_before(state, "")
+        gone = [
+            event
+            for event in state.events.values()
+            if event.updated_at < before.get(event.class_code, default)
+        ]
         for event in gone:
             del state.events[event.id]
             slot = self._slot(state, event)
