@@ -1,8 +1,6 @@
 """The simulated city's senders: what they count as sent was confirmed, and an outage loses nothing."""
 
-import contextlib
 import json
-import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from connectors.simulate import simulate
 from connectors.simulator import CHANNELS
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
-from tests.conftest import Stack
+from tests.conftest import Stack, free_base_port
 from tests.integration.connectors.conftest import Log
 
 pytestmark = pytest.mark.integration
@@ -31,10 +29,8 @@ LOST_ANSWER, LOST_REQUEST = 5, 7
 @pytest.fixture
 def place(broker: Stack, tmp_path: Path) -> Settings:
     """Settings of a gateway on a free port, with keys."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
     settings = broker.settings.model_copy(
-        update={"home": tmp_path, "kafka": broker.settings.bootstrap, "port": port}
+        update={"home": tmp_path, "kafka": broker.settings.bootstrap, "port": free_base_port()}
     )
     settings.keys_path.write_text(json.dumps(dict.fromkeys(CHANNELS, "key")), encoding="utf-8")
     return settings
