@@ -160,6 +160,10 @@ class Ledger(Generic[S]):
         """Wait until every assigned partition is acquired."""
         await asyncio.gather(*self._acquiring.values())
 
+    async def committed(self) -> None:
+        """Wait until every batch decided so far is committed or given up."""
+        await asyncio.gather(*self._committing.values())
+
     def _start_acquiring(self, tp: TP) -> "asyncio.Future[Owned[S] | None]":
         return asyncio.get_running_loop().run_in_executor(self._executor, self._acquire, *tp)
 

@@ -1,0 +1,102 @@
+"""The ledger alone: a newer owner fences an older one, which then publishes nothing."""
+
+import asyncio
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.kafka import consumer_config
+from schemas.settings import Settings
+from streams.batch import Batch, Decision, Output
+from streams.ledger import Ledger
+from tests.conftest import Fresh
+
+pytestmark = pytest.mark.integration
+
+
+class Echo:
+    """Writes each value to the output and counts what it saw."""
+
+    name = "echo"
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+
+    def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> dict[str, int]:
+        return {"count": int(entries.get(b"count", b"0"))}
+
+    def decide(self, state: dict[str, int], batch: Batch, now_ms: int) -> Decision:
+        state["count"] += len(batch)
+        outputs = [Output(self.output, b"k", value) for value in batch.values]
+        return Decision(outputs, [(b"count", b"%d" % state["count"])])
+
+    def entries(self, state: dict[str, int]) -> int:
+        return state["count"]
+
+
+def batch(topic: str, first: int, count: int) -> Batch:
+    offsets = list(range(first, first + count))
+    values: list[bytes | None] = [b"%d" % offset for offset in offsets]
+    return Batch(topic, 0, [b"k"] * count, values, offsets, [0] * count, [None] * count)
+
+
+def committed(settings: Settings, topic: str, group: str) -> list[bytes | None]:
+    consumer = Consumer(consumer_config(settings, group))
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found = []
+    while messages := consumer.consume(1000, 1.0):
+        found += [message.value() for message in messages]
+    consumer.close()
+    return found
+
+
+async def settled(ledger: Ledger[dict[str, int]], run: Batch) -> None:
+    """Handle a batch and wait for its commit, as the next batch of the partition would."""
+    await ledger.handle(run)
+    await ledger.committed()
+
+
+def test_a_fenced_owner_publishes_nothing_and_the_new_one_goes_on_where_it_was(
+    settings: Settings, fresh: Fresh
+) -> None:
+    source, output = fresh.topic("in", 1), fresh.topic("out", 1)
+    fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
+    app_id = fresh.name("app")
+
+    async def story() -> list[bool]:
+        old = Ledger(settings, app_id, Echo(output))
+        old.assigned([(source, 0)])
+        await settled(old, first := batch(source, 0, 10))
+        new = Ledger(settings, app_id, Echo(output))
+        new.assigned([(source, 0)])
+        await new.ready()
+        # The old owner was frozen here and revives: what it decides now must never be seen.
+        await settled(old, zombie := batch(source, 10, 10))
+        await settled(old, after := batch(source, 20, 10))
+        await settled(new, again := batch(source, 5, 20))
+        old.close()
+        new.close()
+        return [run.finished for run in (first, zombie, after, again)]
+
+    assert asyncio.run(story()) == [True, False, False, True]
+    assert committed(settings, output, fresh.name("check")) == [b"%d" % n for n in range(25)]
+
+
+def test_a_reassigned_partition_keeps_its_state_when_nobody_else_had_it(
+    settings: Settings, fresh: Fresh
+) -> None:
+    source, output = fresh.topic("in", 1), fresh.topic("out", 1)
+    fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
+
+    async def story() -> None:
+        ledger = Ledger(settings, fresh.name("app"), Echo(output))
+        for round_ in range(3):
+            ledger.assigned([(source, 0)])
+            await settled(ledger, batch(source, round_ * 5, 5))
+        ledger.assigned([])
+        ledger.assigned([(source, 0)])
+        await settled(ledger, batch(source, 15, 5))
+        ledger.close()
+
+    asyncio.run(story())
+    assert committed(settings, output, fresh.name("check")) == [b"%d" % n for n in range(20)]
