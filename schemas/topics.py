@@ -1,6 +1,7 @@
 """Topics as code: what ``topics.yaml`` says, held against a cluster and applied to it."""
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,27 @@ class _Found:
     config: dict[str, str]
 
 
-def _cluster(settings: Settings, specs: list[TopicSpec]) -> tuple[AdminClient, dict[str, _Found]]:
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """``found``: our topics that exist; ``stray``: topics under our names that nobody asked for."""
+
+    admin: AdminClient
+    found: dict[str, _Found]
+    stray: list[str]
+
+
+def stray_topics(names: Iterable[str], specs: Sequence[TopicSpec]) -> list[str]:
+    """Names that look like ours, yet stand in no topic's spec: of a removed channel, or misspelt.
+
+    Under our names: every raw topic, and whatever hangs below a declared one (``<topic>.dlq``).
+    """
+    document, declared = _document(), {spec.name for spec in specs}
+    raw = document["channels"]["name"].partition("{")[0]
+    below = (raw, *(f"{name}." for name in document["topics"]))
+    return sorted(name for name in names if name.startswith(below) and name not in declared)
+
+
+def _cluster(settings: Settings, specs: list[TopicSpec]) -> _Cluster:
     admin = AdminClient(admin_config(settings))
     try:
         topics = admin.list_topics(timeout=ADMIN_TIMEOUT_S).topics
@@ -139,7 +160,7 @@ def _cluster(settings: Settings, specs: list[TopicSpec]) -> tuple[AdminClient, d
         raise QuanyuError(
             f"Kafka at {settings.bootstrap} does not answer ({error.args[0].str()}); is it up? quanyu status"
         ) from None
-    return admin, found
+    return _Cluster(admin, found, stray_topics(topics, specs))
 
 
 def _changed(spec: TopicSpec, found: _Found) -> dict[str, str]:
@@ -160,10 +181,13 @@ def _partition_difference(spec: TopicSpec, found: _Found) -> str | None:
 def diff(settings: Settings) -> list[str]:
     """What the cluster lacks or has differently, one sentence each; empty when it agrees."""
     specs = load_topics(settings)
-    _, found = _cluster(settings, specs)
-    lines = []
+    cluster = _cluster(settings, specs)
+    lines = [
+        f"{name}: no spec asks for it; delete it when nothing reads it, or restore its channel"
+        for name in cluster.stray
+    ]
     for spec in specs:
-        there = found.get(spec.name)
+        there = cluster.found.get(spec.name)
         if there is None:
             lines.append(f"{spec.name}: missing ({spec.partitions} partitions)")
             continue
@@ -178,12 +202,13 @@ def diff(settings: Settings) -> list[str]:
 
 
 def apply(settings: Settings) -> list[str]:
-    """Create what is missing and alter what differs; what was done.
+    """Create what is missing and alter what differs; what was done. Nothing is ever deleted.
 
     Raises :class:`QuanyuError` before any change when a topic would have to be replaced.
     """
     specs = load_topics(settings)
-    admin, found = _cluster(settings, specs)
+    cluster = _cluster(settings, specs)
+    admin, found = cluster.admin, cluster.found
     refused = [
         line
         for spec in specs

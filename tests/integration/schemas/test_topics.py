@@ -102,6 +102,17 @@ def test_partitions_grow_only_where_no_state_lives(settings: Settings, fresh: Fr
         topics.apply(settings)
 
 
+def test_a_topic_of_a_channel_that_is_gone_is_said_and_left_alone(
+    settings: Settings, fresh: Fresh, write: object
+) -> None:
+    topics.apply(settings)
+    stray = f"{fresh.name('t')}.raw.closed_channel"
+    fresh.create_topic(stray, 1)
+    assert [line.partition(":")[0] for line in topics.diff(settings)] == [stray]
+    assert topics.apply(settings) == []
+    assert stray in AdminClient(admin_config(settings)).list_topics(timeout=30).topics
+
+
 def test_a_broker_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topics, "ADMIN_TIMEOUT_S", 1.0)
     with pytest.raises(QuanyuError, match=r"127\.0\.0\.1:9 does not answer"):
