@@ -24,6 +24,12 @@ RULE_VERSION = "intake-1"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
+#: A topic takes records of 1 MiB (topics.yaml). A record above it could never be committed and would stop
+#: the partition for good, so it is refused here, by its size as it would be written: cells that are each
+#: within a connector's limit can add up, and NFKC makes up to 18 characters of one. The rest is framing.
+RECORD_LIMIT = 1_000_000
+#: Of an outcome's own identifying cells only so much is kept: an outcome must always be possible.
+NAME_LIMIT = 1_000
 RAW_PREFIX = "reports.raw."
 
 
@@ -36,7 +42,7 @@ class Reason(StrEnum):
     MISSING_NATIVE_ID = "missing_native_id"  # rejected: cannot be told from its own repetition
     ENCODING = "encoding"  # rejected: the connector could not read the bytes as text
     MALFORMED = "malformed"  # rejected: the connector could not read the entry
-    TEXT_TOO_LONG = "text_too_long"  # rejected: above the limit
+    TEXT_TOO_LONG = "text_too_long"  # rejected: above the limit, a cell or all of them together
     EMPTY = "empty"  # rejected: neither title, text nor category
     EXACT_DUPLICATE = "exact_duplicate"  # duplicate: same channel, native id and revision
     IMPOSSIBLE_DATE = "impossible_date"  # review
@@ -241,10 +247,48 @@ class IntakeStep:
             "rule_version": RULE_VERSION,
         }
         class_code = classified.code if classified else ""
+        written: bytes | None = None
+        if draft.outcome == "accepted" and classified is not None:
+            report = {
+                "report_id": identity,
+                "channel": raw["channel"],
+                "native_id": clean(raw["native_id"]),
+                "revision": raw["revision"],
+                "occurred_at": occurred.ms if occurred else raw["received_at"],
+                "occurred_offset_min": occurred.offset_min if occurred else 0,
+                "received_at": raw["received_at"],
+                "title": draft.title,
+                "text": draft.text,
+                "class_code": class_code,
+                "class_confidence": classified.confidence,
+                "class_method": classified.method,
+                "lon": located.lon,
+                "lat": located.lat,
+                "source_lon": draft.place.lon,
+                "source_lat": draft.place.lat,
+                "crs": draft.place.crs,
+                "district_code": located.district,
+                "grid_code": located.grid,
+                "locate_method": located.method,
+                "zone": located.zone,
+                "address": draft.place.texts[0],
+                "reporter_hash": self._hash(raw["reporter"]),
+                "forwarded_from": raw["forwarded_from"],
+                "media": raw["media"],
+                **source,
+            }
+            written = self._encode_report(report)
+            if len(written) > RECORD_LIMIT:
+                self._set(
+                    draft,
+                    "rejected",
+                    Reason.TEXT_TOO_LONG,
+                    f"{len(written)} bytes in all cells together, limit {RECORD_LIMIT}",
+                )
         outcome = {
             "report_id": identity,
-            "channel": raw["channel"],
-            "native_id": raw["native_id"],
+            "channel": raw["channel"][:NAME_LIMIT],
+            "native_id": raw["native_id"] and raw["native_id"][:NAME_LIMIT],
             "revision": raw["revision"],
             "outcome": draft.outcome,
             "reason": str(draft.reason),
@@ -260,40 +304,9 @@ class IntakeStep:
         decision.outputs.append(
             Output("report.outcomes", identity.encode(), self._encode_outcome(outcome))
         )
-        self._outcomes[raw["channel"], draft.outcome, str(draft.reason)] += 1
-        if draft.outcome != "accepted" or classified is None:
-            return
-        report = {
-            "report_id": identity,
-            "channel": raw["channel"],
-            "native_id": clean(raw["native_id"]),
-            "revision": raw["revision"],
-            "occurred_at": occurred.ms if occurred else raw["received_at"],
-            "occurred_offset_min": occurred.offset_min if occurred else 0,
-            "received_at": raw["received_at"],
-            "title": draft.title,
-            "text": draft.text,
-            "class_code": class_code,
-            "class_confidence": classified.confidence,
-            "class_method": classified.method,
-            "lon": located.lon,
-            "lat": located.lat,
-            "source_lon": draft.place.lon,
-            "source_lat": draft.place.lat,
-            "crs": draft.place.crs,
-            "district_code": located.district,
-            "grid_code": located.grid,
-            "locate_method": located.method,
-            "zone": located.zone,
-            "address": draft.place.texts[0],
-            "reporter_hash": self._hash(raw["reporter"]),
-            "forwarded_from": raw["forwarded_from"],
-            "media": raw["media"],
-            **source,
-        }
-        decision.outputs.append(
-            Output("reports", located.zone.encode(), self._encode_report(report))
-        )
+        self._outcomes[outcome["channel"], draft.outcome, str(draft.reason)] += 1
+        if draft.outcome == "accepted" and written is not None:
+            decision.outputs.append(Output("reports", located.zone.encode(), written))
 
     def _hash(self, reporter: str | None) -> str:
         text = clean(reporter)

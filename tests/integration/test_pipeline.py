@@ -183,6 +183,27 @@ def test_a_push_is_answered_202_and_is_then_in_the_city(city: Stack) -> None:
     assert httpx.post(url, content=b"[" + b" " * 7_000_000 + b"]", headers=key).status_code == 413
 
 
+def test_a_push_too_big_for_the_next_topic_is_rejected_and_the_city_goes_on(city: Stack) -> None:
+    keys = json.loads((city.home / "keys.json").read_text(encoding="utf-8"))
+    before = channel(audited(city), "photo_app")
+    # Each cell is within the connector's limit; together, incompressible, they pass the broker's 1 MiB.
+    chars = random.Random(3)
+    big = ["".join(chr(chars.randrange(0x20000, 0x2A6D0)) for _ in range(99_000)) for _ in range(3)]
+    report = {"id": "BIG-1", "title": "井盖缺失", "district": "金水区"}
+    whole = report | {"description": big[0], "address": big[1], "photos": [big[2]]}
+    for body in (whole, report | {"id": "BIG-2"}):
+        answer = httpx.post(
+            f"{city.url}/channels/photo_app/reports",
+            json=body,
+            headers={"X-API-Key": keys["photo_app"]},
+            timeout=60,
+        )
+        assert answer.status_code == 202, answer.text
+    after = channel(audited(city), "photo_app")
+    assert after["rejected"] - before.get("rejected", 0) == 1
+    assert after["accepted"] - before.get("accepted", 0) == 1
+
+
 def test_the_tables_answer_a_plain_client_and_the_screen_agrees_with_them(city: Stack) -> None:
     audited(city)
     text = httpx.post(

@@ -11,6 +11,8 @@ from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.dead_letter import TooManyDeadLetters
 from schemas.ids import report_id, undecodable_report_id
+from schemas.settings import Settings
+from schemas.topics import load_topics
 from streams.batch import Output
 from streams.intake.decide import TEXT_LIMIT, IntakeStep, Reason
 from tests.unit.streams.batches import NOW, Record, batch, cut, raw_report, records, run
@@ -107,6 +109,36 @@ def test_nul_in_a_text_leaves_the_rest_of_it(step: IntakeStep, codec: Codec) -> 
 def test_a_text_at_the_limit_is_taken(step: IntakeStep, codec: Codec) -> None:
     (outcome,), _ = decide(step, codec, raw_report(text="水" * TEXT_LIMIT))
     assert outcome["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {name: "\U00020000" * 99_000 for name in ("text", "address", "forwarded_from")},
+        {"text": "\ufdfa" * 99_000},  # NFKC makes 18 characters of each
+        {"address": "水" * 1_000_000},
+        {"media": ["https://photos/" + "x" * 1_000] * 2_000},
+        {"lon": "20.0512" + "0" * 2_000_000},
+        {"native_id": "9" * 2_000_000},
+        {"channel": "c" * 2_000_000},
+    ],
+    ids=lambda cells: "+".join(cells),
+)
+def test_no_report_makes_a_record_that_its_topic_refuses(
+    step: IntakeStep, codec: Codec, cells: dict[str, Any]
+) -> None:
+    # Such a batch could never be committed: the worker would fail on it for ever.
+    takes = {spec.name: int(spec.config["max.message.bytes"]) for spec in load_topics(Settings())}
+    values = [
+        codec.encode("RawReport", raw_report(**cells)),
+        codec.encode("RawReport", raw_report()),
+    ]
+    outputs, _ = run(step, [batch(values)])
+    assert all(len(o.value or b"") < takes[o.topic] for o in outputs)
+    outcomes = records(codec, outputs, "report.outcomes")
+    assert [o["outcome"] for o in outcomes][0] == "rejected"
+    assert outcomes[0]["reason"] == Reason.TEXT_TOO_LONG
+    assert len(records(codec, outputs, "reports")) == (outcomes[1]["outcome"] == "accepted")
 
 
 def test_without_a_date_it_occurred_when_it_was_received(step: IntakeStep, codec: Codec) -> None:
