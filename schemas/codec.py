@@ -7,18 +7,24 @@ are, decoding ends in a record or a :class:`DecodeError` that names what is wron
 
 import io
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import fastavro
 from fastavro.types import Schema
 
+from schemas.errors import QuanyuError
 from schemas.registry import SchemaIds, schema_ids
 from schemas.settings import Settings
 
 MAGIC = 0
 HEADER = struct.Struct(">bI")
 Record = dict[str, Any]
+
+#: Seconds for which an id that the registry does not know is not asked again, and how many such are kept:
+#: somebody who writes nonsense must not have the registry asked for every record.
+UNKNOWN_S, UNKNOWN_LIMIT = 60.0, 1000
 
 
 class DecodeError(Exception):
@@ -40,6 +46,8 @@ class Codec:
     def __init__(self, ids: SchemaIds) -> None:
         self._newest: dict[str, tuple[bytes, Schema]] = {}
         self._readers: dict[int, tuple[str, Schema, Schema | None]] = {}
+        self._find = ids.find
+        self._unknown: dict[int, float] = {}
         parsed = {
             (name, version): fastavro.parse_schema(plain_instants(schema), named_schemas={})
             for (name, version), schema in ids.schemas.items()
@@ -75,17 +83,40 @@ class Codec:
         return self.encoder(name)(record)
 
     def decode(self, value: bytes | None) -> tuple[str, Record]:
-        """The record's name and fields; raises :class:`DecodeError`."""
+        """The record's name and fields; raises :class:`DecodeError`.
+
+        :class:`QuanyuError` when only the registry could say what it is, and does not answer.
+        """
         if value is None:
             raise DecodeError("null_value", "the record has no value")
         if len(value) < HEADER.size or value[0] != MAGIC:
             raise DecodeError("bad_magic", "the value does not start with a 0 byte and a schema id")
         schema_id = int.from_bytes(value[1:5], "big")
-        known = self._readers.get(schema_id)
+        known = self._readers.get(schema_id) or self._found(schema_id)
         if known is None:
             raise DecodeError("unknown_schema", f"schema id {schema_id} is not known here")
         name, writer, reader = known
         return name, _read(value, writer, reader)
+
+    def _found(self, schema_id: int) -> tuple[str, Schema, Schema | None] | None:
+        """A writer's schema that the tree does not have, from the registry; None when there is none."""
+        if self._find is None or time.monotonic() < self._unknown.get(schema_id, 0.0):
+            return None
+        try:
+            schema = fastavro.parse_schema(plain_instants(self._find(schema_id)), named_schemas={})
+            name = schema["name"].rpartition(".")[2]  # type: ignore[call-overload,index]  # anything may stand in a registry
+            reader = self._newest[name][1]
+            if schema["name"] == reader["name"]:  # type: ignore[call-overload,index]
+                self._readers[schema_id] = name, schema, reader
+                return self._readers[schema_id]
+        except QuanyuError:
+            raise
+        except Exception:  # noqa: S110 - not a record of ours, however it is not
+            pass
+        if len(self._unknown) >= UNKNOWN_LIMIT:
+            self._unknown.clear()
+        self._unknown[schema_id] = time.monotonic() + UNKNOWN_S
+        return None
 
     def decode_batch(
         self, name: str, values: Sequence[bytes | None]

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from fastavro.schema import fingerprint, to_parsing_canonical_form
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
@@ -22,10 +23,16 @@ Version = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class SchemaIds:
-    """Every schema version of the tree and the id it travels under."""
+    """Every schema version of the tree and the id it travels under.
+
+    ``find`` gives the schema of an id that is not among them, or None when nobody has it: while a
+    deployment is under way, records of a newer version arrive. It raises :class:`QuanyuError` when the
+    registry cannot say.
+    """
 
     schemas: Mapping[Version, Any]
     ids: Mapping[Version, int]
+    find: Callable[[int], Any] | None = None
 
 
 def load_schemas(folder: Path = AVRO_DIR) -> dict[Version, Any]:
@@ -41,6 +48,14 @@ def load_schemas(folder: Path = AVRO_DIR) -> dict[Version, Any]:
             raise QuanyuError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
         if not isinstance(schema, dict) or schema.get("name") != match["name"]:
             raise QuanyuError(f"{path}: field name: must be a record named {match['name']}")
+        if not isinstance(schema.get("fields"), list):
+            raise QuanyuError(f"{path}: field fields: must be a list")
+        try:
+            # A copy: parsing writes into what it is given.
+            parse_schema(json.loads(json.dumps(schema)), named_schemas={})
+        except Exception as error:
+            # fastavro's errors have no common base: a missing key is a KeyError.
+            raise QuanyuError(f"{path}: not an Avro schema ({error!r})") from None
         schemas[match["name"], int(match["version"])] = schema
     return schemas
 
@@ -99,7 +114,8 @@ def schema_ids(settings: Settings) -> SchemaIds:
     """Ids of the configured registry, where missing versions are registered, else of the lock file."""
     schemas = load_schemas()
     if settings.schema_registry_url:
-        return SchemaIds(schemas, registry_ids(settings.schema_registry_url, schemas))
+        registry = Registry(settings.schema_registry_url)
+        return SchemaIds(schemas, registry.ids(schemas), registry.find)
     locked = load_lock()
     missing = [f"{name} v{version}" for name, version in schemas if (name, version) not in locked]
     if missing:
@@ -107,27 +123,59 @@ def schema_ids(settings: Settings) -> SchemaIds:
     return SchemaIds(schemas, {version: locked[version][0] for version in schemas})
 
 
-def registry_ids(url: str, schemas: Mapping[Version, Any]) -> dict[Version, int]:
-    """Register each version under its record's name (``quanyu.<Record>``), oldest first.
+class Registry:
+    """A registry with the Confluent API; each record has the subject ``quanyu.<Record>``.
 
-    Registering what is there already returns its id. Raises :class:`QuanyuError` when the registry
-    cannot be reached or refuses a version.
+    Every method raises :class:`QuanyuError` when the registry cannot be reached or refuses.
     """
-    # Slow to import, and only a deployment with a registry needs it.
-    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-    from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    client = SchemaRegistryClient({"url": url})
-    ids = {}
-    for (name, version), schema in sorted(
-        schemas.items(), key=lambda item: (item[0][0], item[0][1])
-    ):
-        subject = f"quanyu.{name}"
+    def __init__(self, url: str) -> None:
+        # Slow to import, and only a deployment with a registry needs it.
+        from confluent_kafka.schema_registry import SchemaRegistryClient
+
+        self._url = url
+        self._client = SchemaRegistryClient({"url": url})
+
+    def ids(self, schemas: Mapping[Version, Any]) -> dict[Version, int]:
+        """The id of each version, oldest first; what the registry lacks is registered.
+
+        Reading rights are enough where every version is registered already.
+        """
+        from confluent_kafka.schema_registry import Schema
+
+        ids = {}
+        for (name, version), schema in sorted(schemas.items(), key=lambda item: item[0]):
+            subject, text = f"quanyu.{name}", Schema(json.dumps(schema), "AVRO")
+            what = f"{subject} v{version}"
+            found = self._ask(what, self._client.lookup_schema, subject, text)
+            ids[name, version] = (
+                self._ask(what, self._client.register_schema, subject, text)
+                if found is None
+                else found.schema_id
+            )
+        return ids
+
+    def find(self, schema_id: int) -> Any:
+        """The schema of an id, or None when the registry has none or it is no Avro schema."""
+        found = self._ask(f"id {schema_id}", self._client.get_schema, schema_id)
         try:
-            ids[name, version] = client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
-        except (SchemaRegistryError, OSError, RuntimeError) as error:
-            raise QuanyuError(f"schema registry {url}: {subject} v{version}: {error}") from None
+            return None if found is None else json.loads(found.schema_str)
+        except (json.JSONDecodeError, TypeError):
+            return None
+
+    def _ask(self, what: str, question: Callable[..., Any], *arguments: Any) -> Any:
+        """The registry's answer; None when it has no such thing."""
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        try:
+            return question(*arguments)
+        except SchemaRegistryError as error:
+            if error.http_status_code == HTTPStatus.NOT_FOUND:
+                return None
+            raise QuanyuError(f"schema registry {self._url}: {what}: {error}") from None
         except Exception as error:
             # The client's HTTP layer raises its own connection errors, of a library we do not import.
-            raise QuanyuError(f"schema registry {url} cannot be reached: {error}") from None
-    return ids
+            raise QuanyuError(
+                f"schema registry {self._url} cannot be reached: {error}; is "
+                "QUANYU_SCHEMA_REGISTRY_URL right?"
+            ) from None

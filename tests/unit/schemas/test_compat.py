@@ -70,6 +70,29 @@ def test_a_change_that_older_bytes_or_readers_do_not_survive_names_file_and_fiel
     assert words in found
 
 
+def test_a_renamed_field_is_refused_although_the_new_reader_knows_its_old_name(tree: Path) -> None:
+    write(tree, 2, {"name": "key", "type": "string", "aliases": ["id"]}, COUNT, STATE)
+    seal(tree)
+    assert any("Thing.v1.avsc cannot read Thing.v2.avsc" in problem for problem in check(tree))
+
+
+def test_a_symbol_may_come_to_an_enum_with_a_default_and_to_no_other(tree: Path) -> None:
+    enum = STATE["type"]
+    more = {**enum, "symbols": [*enum["symbols"], "closed"]}
+    write(tree, 2, ID, COUNT, {"name": "state", "type": more})
+    seal(tree)
+    assert check(tree) == []
+    write(
+        tree,
+        3,
+        ID,
+        COUNT,
+        {"name": "state", "type": {"type": "enum", "name": "State", "symbols": ["unknown"]}},
+    )
+    seal(tree)
+    assert any("Thing.v3.avsc cannot read" in problem for problem in check(tree))
+
+
 def test_every_older_version_is_compared_not_only_the_last(tree: Path) -> None:
     write(tree, 2, ID, STATE)
     write(tree, 3, ID, STATE, {"name": "count", "type": "string", "default": ""})
@@ -135,6 +158,12 @@ def test_sealing_again_never_alters_an_id_or_bytes_that_exist(tree: Path) -> Non
         ("thing.avsc", "{}", r"thing\.avsc: name it"),
         ("Thing.v2.avsc", "{", r"Thing\.v2\.avsc:1: not JSON"),
         ("Thing.v2.avsc", '{"type": "record", "name": "Other"}', r"Thing\.v2\.avsc: field name"),
+        ("Thing.v2.avsc", '{"type": "record", "name": "Thing"}', r"Thing\.v2\.avsc: field fields"),
+        (
+            "Thing.v2.avsc",
+            '{"type": "record", "name": "Thing", "fields": [{"name": "id", "type": "strng"}]}',
+            r"Thing\.v2\.avsc: not an Avro schema .*strng",
+        ),
     ],
 )
 def test_a_file_that_is_no_schema_is_refused_by_name(
