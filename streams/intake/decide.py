@@ -20,7 +20,7 @@ from streams.intake.classify import KeywordClassifier
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 
-RULE_VERSION = "intake-1"
+RULE_VERSION = "intake-2"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500

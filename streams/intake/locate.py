@@ -132,6 +132,8 @@ class Locator:
             code = self._district_by_name.get(name) or self._street_by_name.get(name)
             if code:
                 found.add(code)
+            else:  # a name among others, such as 郑州市金水区 or 经八路街道办事处
+                self._find(name[:TEXT_LIMIT], found)
         if not found:
             for text in place.texts:
                 self._find(text[:TEXT_LIMIT], found)

@@ -86,6 +86,9 @@ def test_an_empty_batch_is_no_error(locator: Locator) -> None:
         (named("", "", "北原区山口镇口"), NORTH, "990104001"),
         (named("", "", "磨坊街道到西山区政府"), WEST, "990103001"),
         (named("雨城以外", "", "码头街道"), HARBOUR, "990171001"),
+        # Channels write more into a field than the name alone.
+        (named("雨城市西山区"), WEST, WEST),
+        (named("雨城市西山区", "磨坊街道办事处"), WEST, "990103001"),
         # Two streets of one district: only the district is certain.
         (named("", "", "长堤街道旁", "同名街道", "长堤街道"), EAST, "990102001"),
     ],
@@ -103,8 +106,8 @@ def test_a_street_name_that_stands_twice_says_nothing(locator: Locator) -> None:
 
 
 def test_names_of_two_districts_are_ambiguous(locator: Locator) -> None:
-    place = named("", "", "从磨坊街道到山口镇")
-    assert locator.locate([place]) == [Located(reason="ambiguous_place")]
+    for place in (named("", "", "从磨坊街道到山口镇"), named("雨城市东湾区", "磨坊街道办事处")):
+        assert locator.locate([place]) == [Located(reason="ambiguous_place")]
 
 
 def test_the_other_citys_names_are_unknown_here(locator: Locator) -> None:
