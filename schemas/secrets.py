@@ -1,7 +1,9 @@
 """The key under which personal data is hashed: from the environment, else a private file of the home."""
 
+import contextlib
 import os
 import secrets
+import tempfile
 
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
@@ -24,10 +26,23 @@ def load_hash_key(settings: Settings) -> bytes:
         return given[:64]
     path = settings.home / HASH_KEY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as out:
-        out.write(secrets.token_hex(32).encode())
-    return path.read_bytes()
+    if not path.exists():
+        # Written aside and linked whole: whoever starts at the same moment, or after a crash in between,
+        # never reads half a key.
+        handle, draft = tempfile.mkstemp(prefix=f"{HASH_KEY_FILE}.", dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(secrets.token_hex(32).encode())
+                out.flush()
+                os.fsync(out.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            os.unlink(draft)
+    key = path.read_bytes()
+    if len(key) < MIN_KEY_BYTES:
+        raise QuanyuError(
+            f"{path}: {len(key)} bytes are no key; bring back the right file, or remove it if nothing "
+            "has been hashed yet"
+        )
+    return key[:64]
