@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import end_to_end, transport
+from tests.bench import decisions, end_to_end, transport
 
 
 def machine() -> dict[str, Any]:
@@ -36,7 +36,9 @@ def main() -> None:
     moved = transport.run()
     progress.print(f"{moved}\nend to end, {arguments.reports} reports …")
     whole = end_to_end.run(arguments.reports)
-    result = {"machine": machine(), "transport": moved, "end_to_end": whole}
+    progress.print("the steps without broker and engine …")
+    pure = decisions.run()
+    result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -53,6 +55,9 @@ def main() -> None:
     for part in ("stage_us_per_report", "insert_us_per_report", "cpu_us_per_report"):
         for name, value in whole["pipeline"][part].items():
             table.add_row(f"{part.removesuffix('_us_per_report')}: {name}", f"{value} µs/report")
+    for name, value in pure["us_per_report"].items():
+        table.add_row(f"pure: {name}", f"{value} µs/report")
+    table.add_row("pure: reports/s per core", f"{pure['reports_per_s_per_core']:,}")
     Console(highlight=False).print(table)
 
 
