@@ -4,6 +4,10 @@ from schemas.settings import Settings
 
 Config = dict[str, str | int | float | bool]
 
+#: A dead letter is the refused record, which may be as large as its topic takes (8 MiB), and the headers
+#: that say why: one that did not fit could never be committed and would stop its partition for good.
+DEAD_LETTER_BYTES = 9 * 1024 * 1024
+
 #: The Java default, so that a key lands on the same partition whichever client wrote it:
 #: the exact-duplicate state of a raw topic lives with the partition of its key.
 PARTITIONER = "murmur2_random"

@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 
 from schemas.channels import channel_names
 from schemas.errors import QuanyuError
-from schemas.kafka import admin_config
+from schemas.kafka import DEAD_LETTER_BYTES, admin_config
 from schemas.settings import Settings
 
 TOPICS_FILE = Path(__file__).parent / "topics.yaml"
@@ -111,7 +111,10 @@ def _expand(
     ]
     if entry.get("dlq"):
         # A dead letter waits for a person: longer than the topic it comes from.
-        dlq = config | {"retention.ms": str(90 * DAY_MS), "max.message.bytes": str(8 * 1024 * 1024)}
+        dlq = config | {
+            "retention.ms": str(90 * DAY_MS),
+            "max.message.bytes": str(DEAD_LETTER_BYTES),
+        }
         specs.append(TopicSpec(dlq_topic(name), 1, replication, dlq))
     return specs
 

@@ -24,7 +24,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas import metrics
-from schemas.kafka import consumer_config, producer_config
+from schemas.kafka import DEAD_LETTER_BYTES, consumer_config, producer_config
 from schemas.settings import Settings
 from schemas.topics import state_topic
 from streams.batch import Batch, Decision, Step
@@ -182,6 +182,7 @@ class Ledger(Generic[S]):
         producer = Producer(
             {
                 **producer_config(self._settings),
+                "message.max.bytes": DEAD_LETTER_BYTES,
                 "transactional.id": f"{self._app_id}.{self._step.name}.{topic}.{partition}",
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 # The commit flushes at once; until then records gather into large requests.
