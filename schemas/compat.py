@@ -33,7 +33,8 @@ def check(folder: Path = AVRO_DIR) -> list[str]:
         for older in versions[:-1]:
             problems += _compatible(name, older, newest, schemas)
         for version in versions:
-            problems += _golden(folder, name, version, newest, schemas)
+            readers = versions if version == newest else [newest]
+            problems += _golden(folder, name, version, readers, schemas)
     return problems
 
 
@@ -88,24 +89,28 @@ def _changed(one: Any, other: Any) -> str:
 
 
 def _golden(
-    folder: Path, name: str, version: int, newest: int, schemas: Mapping[Version, Any]
+    folder: Path, name: str, version: int, readers: list[int], schemas: Mapping[Version, Any]
 ) -> list[str]:
     path = folder / GOLDEN_DIR / f"{name}.v{version}.bin"
     if not path.exists():
         return [f"{path.name}: no golden bytes; run: quanyu schemas lock"]
     data = path.read_bytes()
-    try:
+    locked = load_lock(folder).get((name, version))
+    if locked and data[: HEADER.size] != HEADER.pack(MAGIC, locked[0]):
+        return [f"{path.name}: does not start with schema id {locked[0]}; restore it from git"]
+    for reader in readers:
         stream = io.BytesIO(data[HEADER.size :])
-        fastavro.schemaless_reader(
-            stream, _parsed(schemas[name, version]), _parsed(schemas[name, newest])
-        )
-    except Exception as error:
-        # Whatever fastavro raises, the promise is broken in the same way.
-        return [f"{path.name}: version {newest} cannot read it ({error}); keep its fields readable"]
-    if stream.read(1):
-        return [
-            f"{path.name}: bytes are left over after the record; was the schema changed in place?"
-        ]
+        try:
+            fastavro.schemaless_reader(
+                stream, _parsed(schemas[name, version]), _parsed(schemas[name, reader])
+            )
+        except Exception as error:
+            # Whatever fastavro raises, the promise is broken in the same way.
+            return [f"{path.name}: version {reader} cannot read it ({error}); keep fields readable"]
+        if stream.read(1):
+            return [
+                f"{path.name}: bytes are left over after the record; was the schema changed in place?"
+            ]
     return []
 
 

@@ -145,6 +145,18 @@ def test_golden_bytes_that_no_longer_fit_are_found(tree: Path) -> None:
     assert any("left over" in problem for problem in check(tree))
 
 
+def test_golden_bytes_under_another_id_are_found(tree: Path) -> None:
+    path = tree / "golden" / "Thing.v1.bin"
+    path.write_bytes(b"\x00\x00\x00\x00\x09" + path.read_bytes()[5:])
+    assert any("does not start with schema id 1" in problem for problem in check(tree))
+
+
+def test_bytes_of_the_newest_version_are_read_by_every_older_one(tree: Path) -> None:
+    write(tree, 2, COUNT, STATE)
+    seal(tree)
+    assert any("Thing.v2.bin: version 1 cannot read it" in problem for problem in check(tree))
+
+
 def test_sealing_again_never_alters_an_id_or_bytes_that_exist(tree: Path) -> None:
     before = (tree / LOCK_NAME).read_bytes(), (tree / "golden/Thing.v1.bin").read_bytes()
     write(tree, 1, ID)
