@@ -8,12 +8,12 @@ import sys
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import openpyxl
 
+from connectors.mapping import Entry
 from schemas.errors import QuanyuError
 
 #: Cells above this are cut by no one: the raw topic takes 8 MB, intake refuses the text with a reason.
@@ -21,16 +21,6 @@ CELL_LIMIT = 7 * 1024 * 1024
 #: An .xlsx that unpacks to more is a bomb, not a day's reports.
 XLSX_LIMIT = 512 * 1024 * 1024
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".xlsx")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a file by its number (1 is the first): its fields, or its bytes and the defect."""
-
-    number: int
-    fields: dict[str, Any] | None = None
-    data: bytes = b""
-    defect: str = ""
 
 
 def read_entries(path: Path) -> Iterator[Entry]:

@@ -139,7 +139,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                         400,
                         "missing_native_id",
                         f"{spec.native_id} is missing, empty or neither text nor number",
-                        spec.native_id,
+                        _native_field(spec, "native_id"),
                         index,
                     )
             await run_in_threadpool(_publish, publisher, raws)
@@ -173,9 +173,9 @@ def _publish(publisher: Publisher, raws: list[dict[str, Any]]) -> None:
 def _channel(name: str) -> ChannelSpec:
     if name in channel_names():
         spec = load_channel(name)
-        if "http" in spec.transports:
+        if spec.transports.http is not None:
             return spec
-    known = ", ".join(n for n in channel_names() if "http" in load_channel(n).transports)
+    known = ", ".join(n for n in channel_names() if load_channel(n).transports.http)
     raise Refused(404, "unknown_channel", f"no channel {name[:60]!r} that pushes; known: {known}")
 
 

@@ -1,17 +1,17 @@
 """A file through its channel: every entry is published, the position follows only what is confirmed."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connectors.files import CELL_LIMIT, Entry, read_entries
-from connectors.mapping import TEXT_FIELDS, RawReport, to_raw_report, undecodable
+from connectors.files import read_entries
+from connectors.mapping import RawReport, entry_report, size_of
+from connectors.position import Position
 from connectors.publish import BrokerBehind, Publisher, Unpublishable
-from schemas.channels import ChannelSpec, load_channel
+from schemas.channels import load_channel
 from schemas.errors import QuanyuError
 from schemas.instants import parse_instant
 from schemas.settings import Settings
@@ -20,8 +20,6 @@ from schemas.settings import Settings
 CHUNK = 2_000
 #: Long entries are published earlier: what waits for the broker stays in memory.
 CHUNK_BYTES = 32 * 1024 * 1024
-#: The raw topics take 8 MiB; the rest is for the framing and the small fields.
-RECORD_LIMIT = 8 * 1024 * 1024 - 65_536
 #: A broker that was restarted is back by then.
 PATIENCE_S = 120.0
 
@@ -42,34 +40,6 @@ class ReplayResult:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return asdict(self)
-
-
-class Position:
-    """How far a file was replayed; removed at its end, so that the next replay sends all anew."""
-
-    def __init__(self, home: Path, file: Path, channel: str) -> None:
-        stat = file.stat()
-        identity = f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{channel}"
-        name = hashlib.sha256(identity.encode()).hexdigest()[:24]
-        self._path = home / "replay" / f"{name}.json"
-
-    def read(self) -> int:
-        """Entries already confirmed; 0 for a new replay."""
-        try:
-            return int(json.loads(self._path.read_text(encoding="utf-8"))["confirmed"])
-        except (FileNotFoundError, ValueError, KeyError):
-            return 0
-
-    def write(self, confirmed: int) -> None:
-        """Keep the position: whole or not at all."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".new")
-        draft.write_text(json.dumps({"confirmed": confirmed}), encoding="utf-8")
-        draft.replace(self._path)
-
-    def clear(self) -> None:
-        """The file is replayed."""
-        self._path.unlink(missing_ok=True)
 
 
 class Pace:
@@ -112,8 +82,12 @@ def replay(
     """
     spec = load_channel(channel)
     entries = read_entries(file)
-    position = Position(settings.home, file, channel)
-    result = ReplayResult(str(file), channel, resumed_at=position.read())
+    stat = file.stat()
+    identity = f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{channel}"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:24]
+    # Removed at the end, so that the next replay of the file sends all anew.
+    position = Position(settings.home / "replay" / f"{name}.json")
+    result = ReplayResult(str(file), channel, resumed_at=int(position.read().get("confirmed", 0)))
     publisher = Publisher(settings)
     started = time.monotonic()
     pace = Pace(speed) if speed is not None else None
@@ -126,7 +100,12 @@ def replay(
             result.rows = entry.number
             if entry.number <= result.resumed_at:
                 continue
-            raw = _raw(spec, entry, file)
+            raw = entry_report(
+                spec,
+                entry,
+                received_at=int(time.time() * 1000),
+                connector=f"replay:{file.name}:{entry.number}",
+            )
             if pace is not None and (wait := pace.wait_s(raw)) > 0:
                 _publish(publisher, chunk, result, position, progress)
                 chunk, weight = [], 0
@@ -134,7 +113,7 @@ def replay(
                 raw["received_at"] = int(time.time() * 1000)
             result.defects += bool(raw["defects"])
             chunk.append(raw)
-            weight += _size(raw)
+            weight += size_of(raw)
             if len(chunk) >= CHUNK or weight >= CHUNK_BYTES:
                 _publish(publisher, chunk, result, position, progress)
                 chunk, weight = [], 0
@@ -144,33 +123,6 @@ def replay(
     position.clear()
     result.seconds = round(time.monotonic() - started, 3)
     return result
-
-
-def _raw(spec: ChannelSpec, entry: Entry, file: Path) -> RawReport:
-    received_at = int(time.time() * 1000)
-    connector = f"replay:{file.name}:{entry.number}"
-    if entry.fields is None:
-        return undecodable(
-            spec, entry.data, entry.defect, received_at=received_at, connector=connector
-        )
-    raw = to_raw_report(spec, entry.fields, received_at=received_at, connector=connector)
-    if (size := _size(raw)) > RECORD_LIMIT:
-        # JSON may double what a cell holds; the broker would refuse it, and with it the whole replay.
-        return undecodable(
-            spec, raw["payload"][:CELL_LIMIT], f"malformed:{size} bytes, limit {RECORD_LIMIT}",
-            received_at=received_at, connector=connector,
-        )  # fmt: skip
-    return raw
-
-
-def _size(raw: RawReport) -> int:
-    """Bytes of a raw report in Kafka, roughly."""
-    payload = len(raw["payload"])
-    # Every mapped text is part of the payload too, so a small payload has small fields.
-    if payload < RECORD_LIMIT // 8:
-        return payload
-    texts = [raw["native_id"], *(raw[name] for name in TEXT_FIELDS), *raw["media"]]
-    return payload + sum(len(text.encode()) for text in texts if text)
 
 
 def _publish(
@@ -200,5 +152,5 @@ def _publish(
     for partition, offset in offsets.items():
         result.offsets[partition] = max(offset, result.offsets.get(partition, -1))
     result.published += len(chunk)
-    position.write(result.resumed_at + result.published)
+    position.write({"confirmed": result.resumed_at + result.published})
     progress(len(chunk))

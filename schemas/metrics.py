@@ -91,6 +91,26 @@ PUBLISH_SECONDS = histogram(
     "quanyu_publish_seconds", "From hand-over to the broker's confirmation of a batch.", "channel"
 )
 
+CONNECTOR_UP = gauge(
+    "quanyu_connector_up",
+    "1 while the connector reaches its source, 0 while it waits to try again.",
+    "channel",
+    "transport",
+)
+CONNECTOR_READ_AT = gauge(
+    "quanyu_connector_read_timestamp_seconds",
+    "Unix time of the last successful look at the source, whether anything was there or not.",
+    "channel",
+    "transport",
+)
+CONNECTOR_ERRORS = counter(
+    "quanyu_connector_errors_total",
+    "Failures of a connector, each followed by another attempt.",
+    "channel",
+    "transport",
+    "reason",
+)
+
 # Streams (Faust worker)
 STREAM_RECORDS = counter("quanyu_stream_records_total", "Records decided.", "agent", "topic")
 STREAM_BATCHES = counter("quanyu_stream_batches_total", "Batches committed.", "agent", "topic")

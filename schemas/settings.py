@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(
         default=None, description="Channel API keys (JSON); default <home>/keys.json."
     )
+    sources_file: Path | None = Field(
+        default=None,
+        description="Addresses of the channels' sources (JSON); default <home>/sources.json.",
+    )
     environment: str = Field(
         default="local", description="Which column of topics.yaml holds: local or production."
     )
@@ -73,9 +77,14 @@ class Settings(BaseSettings):
         """KRaft controller listener of the embedded broker."""
         return self.port + 3
 
+    @property
+    def mqtt_port(self) -> int:
+        """Listener of the embedded MQTT broker."""
+        return self.port + 8
+
     def metrics_port(self, part: str) -> int:
-        """Prometheus port of a part: worker, sink or monitor (the screen serves its own)."""
-        return self.port + {"worker": 4, "sink": 5, "monitor": 6}[part]
+        """Prometheus port of a part (the screen serves its own)."""
+        return self.port + {"worker": 4, "sink": 5, "monitor": 6, "connectors": 7}[part]
 
     @cached_property
     def bootstrap(self) -> str:
@@ -91,6 +100,11 @@ class Settings(BaseSettings):
     def keys_path(self) -> Path:
         """File of the channels' API keys."""
         return self.keys_file or self.home / "keys.json"
+
+    @property
+    def sources_path(self) -> Path:
+        """File of the channels' source addresses."""
+        return self.sources_file or self.home / "sources.json"
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -36,6 +36,7 @@ _ADD_COLUMN = re.compile(
     r"ALTER TABLE \{local:(\w+)\} \{on_cluster\}\s+ADD COLUMN IF NOT EXISTS ([^;]+?)(?:;|$)",
     re.DOTALL,
 )
+_LOCAL_ALTER = re.compile(r"(ALTER TABLE `\w+`\.)`(\w+)_local`")
 _COLUMN = re.compile(r"(\w+) (.+?)(?: DEFAULT .+?)?(?: CODEC\(.+\))?(?: AFTER \w+)?,?")
 
 
@@ -76,7 +77,16 @@ def statements(migration: Migration, database: str, cluster: str | None) -> list
         return _fill(migration, match[1], match[2] or "", database, cluster)
 
     filled = _PLACEHOLDER.sub(fill, bare)
-    return [part.strip() for part in filled.split(";") if part.strip()]
+    parts = [part.strip() for part in filled.split(";") if part.strip()]
+    if cluster is None:
+        return parts
+    # On a cluster a column is added to the Distributed table too, or nobody could read or fill it.
+    both = []
+    for part in parts:
+        both.append(part)
+        if (found := _LOCAL_ALTER.match(part)) is not None:
+            both.append(f"{found[1]}`{found[2]}`{part[found.end() :]}")
+    return both
 
 
 def _fill(

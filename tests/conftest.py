@@ -21,12 +21,20 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from deploy.local.parts import child_environment, http_ok, kafka_answers, module
 from deploy.local.supervisor import die_with_parent
 from schemas.settings import Settings
 
 T = TypeVar("T")
+
+# No verdict may depend on how fast the machine is: neither a test's deadline nor how long its inputs take.
+hypothesis_settings.register_profile(
+    "quanyu", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("quanyu")
 
 #: Starting a JVM on a busy two-core machine.
 START_LIMIT_S = 60.0

@@ -31,6 +31,9 @@ RECORD_LIMIT = 1_000_000
 #: Of an outcome's own identifying cells only so much is kept: an outcome must always be possible.
 NAME_LIMIT = 1_000
 RAW_PREFIX = "reports.raw."
+ALARM_STATES = ("open", "cleared")
+#: How systems write yes.
+YES = frozenset({"1", "true", "yes", "y", "是"})
 
 
 class Reason(StrEnum):
@@ -275,6 +278,9 @@ class IntakeStep:
                 "reporter_hash": self._hash(raw["reporter"]),
                 "forwarded_from": raw["forwarded_from"],
                 "media": raw["media"],
+                "device": clean(raw["device"]),
+                "alarm_state": raw["alarm_state"] if raw["alarm_state"] in ALARM_STATES else "",
+                "self_handled": clean(raw["self_handled"]).lower() in YES,
                 **source,
             }
             written = self._encode_report(report)

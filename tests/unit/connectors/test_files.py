@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors import files
-from connectors.files import Entry, detect_encoding, read_entries
+from connectors.files import detect_encoding, read_entries
+from connectors.mapping import Entry
 from schemas.errors import QuanyuError
 
 

@@ -1,0 +1,82 @@
+"""``python -m connectors``: the channels whose reports are fetched, one thread each.
+
+Channels that push are served by the gateway. ``QUANYU_CHANNELS`` (comma separated) limits a process to some
+of the channels, so that a deployment can give each its own.
+"""
+
+import importlib
+import os
+import signal
+import sys
+import threading
+
+import structlog
+from prometheus_client import start_http_server
+
+from connectors.publish import Publisher
+from connectors.source import Feed, Opener
+from schemas.channels import load_channel, load_channels
+from schemas.errors import QuanyuError
+from schemas.metrics import COLLECTORS
+from schemas.settings import Settings, load_settings
+from schemas.sources import load_sources
+
+log = structlog.get_logger("connectors")
+
+#: Transport → module with ``open_source``; loaded when a channel in service needs it.
+MODULES = {
+    "sql": "connectors.sql_poll",
+    "file": "connectors.file_drop",
+    "mqtt": "connectors.mqtt",
+    "open311": "connectors.open311.pull",
+    "kafka": "connectors.kafka_bridge",
+}
+
+
+def opener(transport: str) -> Opener:
+    """What opens a source of the transport."""
+    found: Opener = importlib.import_module(MODULES[transport]).open_source
+    return found
+
+
+def feeds(settings: Settings, publisher: Publisher, stop: threading.Event) -> list[Feed]:
+    """One feed for each channel and transport that is in service."""
+    only = set(filter(None, os.environ.get("QUANYU_CHANNELS", "").split(",")))
+    for name in only:
+        load_channel(name)  # a name that is none is said, not ignored
+    return [
+        Feed(
+            settings, load_channels()[name], transport, address, opener(transport), publisher, stop
+        )
+        for name, addresses in load_sources(settings).items()
+        if not only or name in only
+        for transport, address in addresses.items()
+        if transport in MODULES
+    ]
+
+
+def main() -> None:
+    """Run until SIGTERM; portions under way are confirmed or left to the next start."""
+    settings = load_settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        publisher = Publisher(settings)
+        running = feeds(settings, publisher, stop)
+    except QuanyuError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    start_http_server(settings.metrics_port("connectors"), addr=settings.bind, registry=COLLECTORS)
+    threads = [threading.Thread(target=feed.run, daemon=True) for feed in running]
+    for thread in threads:
+        thread.start()
+    log.info("connectors run", feeds=len(threads))
+    stop.wait()
+    for thread in threads:
+        thread.join(8.0)
+    publisher.close()
+
+
+if __name__ == "__main__":
+    main()
