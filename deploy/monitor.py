@@ -1,32 +1,45 @@
-"""The watchman 监测 (``python -m deploy.monitor``): lag, readiness of the parts, a periodic audit.
+"""The watchman 监测 (``python -m deploy.monitor``): lag, silent channels, parts, a periodic audit.
 
 Only reads. When Kafka or ClickHouse is down it says so in its metrics and keeps trying: the lag of
-a broker that does not answer is unknown, so its gauges vanish rather than stand still.
+a broker that does not answer is unknown, and so is who is silent: these gauges vanish rather than
+stand still. A channel's last sign of life is the newest record of its raw topic, so neither a stopped
+worker nor a stopped ClickHouse makes it look silent.
 """
 
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
 import httpx
 import structlog
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from prometheus_client import start_http_server
 
 from deploy.audit import AuditReport, audit
 from deploy.flows import Topology, topology
 from deploy.positions import Positions
+from deploy.silence import ChannelState, judge, learned_gap
+from schemas import tables
+from schemas.channels import load_channels
+from schemas.city import load_city
 from schemas.errors import QuanyuError
 from schemas.metrics import (
     AUDIT_AT,
     AUDIT_OFFENDERS,
     AUDIT_SECONDS,
+    CHANNEL_LAST_REPORT_AT,
+    CHANNEL_LEARNING,
+    CHANNEL_SILENT,
+    CHANNEL_USUAL_GAP,
     COLLECTORS,
     LAG_RECORDS,
     LAG_SECONDS,
     PART_UP,
     TOPIC_END,
 )
+from schemas.queries import run
 from schemas.settings import Settings, load_settings
 
 log = structlog.get_logger("monitor")
@@ -39,6 +52,15 @@ AUDIT_INTERVAL = 60.0
 AUDIT_SHARE = 20
 #: Seconds that an audit waits for the records it saw to travel through.
 AUDIT_TIMEOUT = 60.0
+#: Seconds between two looks at what is usual: it is told for half an hour to each side of now.
+LEARN_INTERVAL = 300.0
+#: Seconds to the next look when ClickHouse did not answer; what was learned holds until then.
+LEARN_RETRY = 30.0
+#: What is known from Kafka alone.
+FROM_KAFKA = (
+    *(LAG_RECORDS, LAG_SECONDS, TOPIC_END),
+    *(CHANNEL_LAST_REPORT_AT, CHANNEL_USUAL_GAP, CHANNEL_LEARNING, CHANNEL_SILENT),
+)
 #: Seconds for one answer; a part that needs longer is not well.
 ANSWER_SECONDS = 3.0
 
@@ -65,17 +87,12 @@ def read_parts(client: httpx.Client, settings: Settings) -> dict[str, bool]:
 
 
 def read_lag(positions: Positions, flows: Topology, now: Callable[[], float] = time.time) -> None:
-    """Set the gauges of each group's lag and each topic's end; clear them when this raises."""
-    try:
-        extents = positions.extents([*flows.partitions, *flows.dead_letters])
-        lags = {
-            group: positions.lag(group, partitions, extents)
-            for group, partitions in flows.reads.items()
-        }
-    except QuanyuError:
-        for gauge in (LAG_RECORDS, LAG_SECONDS, TOPIC_END):
-            gauge.clear()
-        raise
+    """Set the gauges of each group's lag and each topic's end."""
+    extents = positions.extents([*flows.partitions, *flows.dead_letters])
+    lags = {
+        group: positions.lag(group, partitions, extents)
+        for group, partitions in flows.reads.items()
+    }
     for (topic, partition), extent in extents.items():
         TOPIC_END.labels(topic, str(partition)).set(extent.end)
     for group, found in lags.items():
@@ -84,6 +101,69 @@ def read_lag(positions: Positions, flows: Topology, now: Callable[[], float] = t
             LAG_RECORDS.labels(*labels).set(lag.records)
             age = 0.0 if lag.oldest_ms is None else max(0.0, now() - lag.oldest_ms / 1000)
             LAG_SECONDS.labels(*labels).set(age)
+
+
+def read_channels(
+    positions: Positions,
+    flows: Topology,
+    learned: Mapping[str, float | None],
+    before: Mapping[str, ChannelState],
+    now_ms: int,
+) -> dict[str, ChannelState]:
+    """Judge every channel and set its gauges."""
+    topics = {topic: name for name, topic in flows.channels.items()}
+    found = positions.newest([p for p in flows.partitions if p[0] in topics])
+    newest: dict[str, int] = {}
+    for (topic, _), at in found.items():
+        # A clock that runs ahead of ours has heard from the channel just now, not tomorrow.
+        newest[topics[topic]] = max(newest.get(topics[topic], 0), min(at, now_ms))
+    states = {
+        name: judge(spec, newest.get(name), learned.get(name), now_ms, before.get(name))
+        for name, spec in load_channels().items()
+    }
+    for name, state in states.items():
+        if state.last_ms is not None:  # a channel never heard has no such instant
+            CHANNEL_LAST_REPORT_AT.labels(name).set(state.last_ms / 1000)
+        CHANNEL_USUAL_GAP.labels(name).set(state.usual_gap_s)
+        CHANNEL_LEARNING.labels(name).set(state.basis == "default")
+        CHANNEL_SILENT.labels(name).set(state.silent)
+        was = before.get(name)
+        if state.silent and not (was and was.silent):
+            log.warning("channel silent", channel=name, usual_gap_s=state.usual_gap_s)
+    return states
+
+
+def learn(settings: Settings, now_ms: int) -> dict[str, float | None]:
+    """Each channel's usual gap around this time of day, seconds, None where too few days are known.
+
+    Raises :class:`QuanyuError` when ClickHouse does not answer.
+    """
+    with tables.connect(settings) as client:
+        client.database = settings.clickhouse_database
+        try:
+            zone = load_city(settings.city).time_zone
+            rows = run(client, "channel_gap_days", at=now_ms, time_zone=zone)
+        except (ClickHouseError, OSError) as error:
+            raise QuanyuError(str(error).partition("\n")[0][:300]) from None
+    days = defaultdict[str, list[float]](list)
+    for row in rows:
+        days[row["channel"]].append(row["gap_s"])
+    return {channel: learned_gap(gaps) for channel, gaps in days.items()}
+
+
+def watch_habits(
+    settings: Settings, learned: dict[str, float | None], stop: threading.Event
+) -> None:
+    """Keep ``learned`` up to date until told to stop; without ClickHouse it stays as it is."""
+    pause = 0.0
+    while not stop.wait(pause):
+        try:
+            # A channel that has no such days today, as on the first weekend, is learning again.
+            learned |= dict.fromkeys(load_channels()) | learn(settings, int(time.time() * 1000))
+            pause = LEARN_INTERVAL
+        except QuanyuError as error:
+            log.info("usual gaps not read", error=str(error))
+            pause = LEARN_RETRY
 
 
 def publish(report: AuditReport) -> None:
@@ -113,9 +193,10 @@ def watch_audits(settings: Settings, stop: threading.Event) -> None:
         level("audit", clean=report.clean, quiet=report.quiet, seconds=report.seconds, wrong=wrong)
 
 
-def watch(settings: Settings, stop: threading.Event) -> None:
-    """Read lag and parts every :data:`INTERVAL` until told to stop."""
+def watch(settings: Settings, learned: Mapping[str, float | None], stop: threading.Event) -> None:
+    """Read lag, channels and parts every :data:`INTERVAL` until told to stop."""
     positions: Positions | None = None
+    states: dict[str, ChannelState] = {}
     kafka_up = True
     with httpx.Client(timeout=ANSWER_SECONDS) as client:
         while not stop.is_set():
@@ -123,12 +204,17 @@ def watch(settings: Settings, stop: threading.Event) -> None:
                 PART_UP.labels(part).set(up)
             try:
                 positions = positions or Positions(settings, timeout=ANSWER_SECONDS)
-                read_lag(positions, topology(settings, positions))
+                flows = topology(settings, positions)
+                now_ms = int(time.time() * 1000)
+                states = read_channels(positions, flows, learned, states, now_ms)
+                read_lag(positions, flows)
                 kafka_up = True
             except QuanyuError as error:
                 if kafka_up:
                     log.warning("lag unknown", error=str(error))
                 kafka_up = False
+                for gauge in FROM_KAFKA:
+                    gauge.clear()
             PART_UP.labels("kafka").set(kafka_up)
             stop.wait(INTERVAL)
     if positions is not None:
@@ -151,10 +237,14 @@ def main() -> None:
     server, thread = start_http_server(
         settings.metrics_port("monitor"), addr=settings.bind, registry=COLLECTORS
     )
-    auditor = threading.Thread(target=watch_audits, args=(settings, stop), daemon=True)
-    auditor.start()
+    learned: dict[str, float | None] = {}
+    for target, args in (
+        (watch_audits, (settings, stop)),
+        (watch_habits, (settings, learned, stop)),
+    ):
+        threading.Thread(target=target, args=args, daemon=True).start()
     log.info("watching", kafka=settings.bootstrap, clickhouse=settings.clickhouse_url)
-    watch(settings, stop)
+    watch(settings, learned, stop)
     server.shutdown()
     thread.join()
     # An audit under way only reads: it may be dropped where it stands.

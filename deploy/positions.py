@@ -20,14 +20,15 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 from schemas.errors import QuanyuError
 from schemas.kafka import Config, admin_config, consumer_config
 from schemas.settings import Settings
 
-EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # stubs lack these two
+EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # stubs lack these three
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+NEWEST = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 
 #: A topic's name and a partition's number.
 Partition = tuple[str, int]
@@ -108,20 +109,27 @@ class Positions:
         """End of each partition."""
         return self._offsets(partitions, LATEST)
 
+    def newest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Timestamp (ms) of the newest record of each partition; those without a record are left out."""
+        found = self._listed(partitions, NEWEST)
+        return {p: at.timestamp for p, at in found.items() if at.timestamp >= 0}
+
     def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        return {p: at.offset for p, at in self._listed(partitions, spec).items()}
+
+    def _listed(
+        self, partitions: Sequence[Partition], spec: OffsetSpec
+    ) -> dict[Partition, ListOffsetsResultInfo]:
         if not partitions:
             return {}
 
-        def ask() -> dict[Partition, int]:
+        def ask() -> dict[Partition, ListOffsetsResultInfo]:
             futures = self._admin.list_offsets(
                 {TopicPartition(t, p): spec for t, p in partitions},
                 isolation_level=IsolationLevel.READ_COMMITTED,
                 request_timeout=self._timeout,
             )
-            return {
-                (tp.topic, tp.partition): f.result(self._timeout).offset
-                for tp, f in futures.items()
-            }
+            return {(tp.topic, tp.partition): f.result(self._timeout) for tp, f in futures.items()}
 
         return self._answered(ask)
 

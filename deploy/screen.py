@@ -8,7 +8,8 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -40,8 +41,14 @@ NAMES_LIMIT = 20
 ROWS_LIMIT = 1000
 #: An engine that does not take a connection in this time is down; one query has longer.
 CONNECT_S, ANSWER_S = 2, 15
-_LAG = re.compile(r"^quanyu_lag_(records|seconds)\{[^}]*\} (\S+)$", re.MULTILINE)
+#: A sample of those that say how the pipeline and its channels are; their labels need no unescaping.
+_SAMPLE = re.compile(r"^quanyu_(lag|channel|connector)(\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+#: The city's own people first, then its sensors, then what other cities send.
+_KINDS = ("human", "sensing", "foreign")
 
+#: Metric's name without its prefix → labels and value of each sample.
+Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 Rows = list[dict[str, Any]]
 
 
@@ -128,6 +135,7 @@ def router(
     routes = APIRouter(prefix="/api", tags=["screen"])
     city = load_city(settings.city)
     reader = Reader(settings, city.time_zone, now_ms)
+    parts = httpx.AsyncClient(timeout=1.0, trust_env=False)
     names = _names(city)
     districts = (city.folder / "districts.geojson").read_bytes()
     districts_tag = f'"{hashlib.sha256(districts).hexdigest()[:16]}"'
@@ -186,31 +194,77 @@ def router(
 
     @routes.get("/status")
     async def status() -> JSONResponse:
-        """How fresh the picture is: newest rows, records on their way, last of each channel."""
-        fresh, seen, waiting = await asyncio.gather(
-            answer("data_as_of", {}), answer("channels_last_seen", {}), backlog(settings)
+        """How fresh the picture is: newest rows, records on their way, each channel's state.
+
+        ``backlog`` and ``channels`` are null while the monitor does not answer or knows no broker.
+        """
+        fresh, monitor, connectors = await asyncio.gather(
+            answer("data_as_of", {}),
+            *(samples(parts, settings.metrics_port(part)) for part in ("monitor", "connectors")),
         )
         return JSONResponse(
-            {"at": now_ms(), "data_as_of": fresh, "channels_last_seen": seen, "backlog": waiting}
+            {
+                "at": now_ms(),
+                "data_as_of": fresh,
+                "backlog": backlog(monitor),
+                "channels": channel_states(monitor, connectors),
+            }
         )
 
     return routes
 
 
-async def backlog(settings: Settings) -> dict[str, float] | None:
-    """Records on their way and the age of the oldest, from the monitor; None without one."""
-    url = f"http://127.0.0.1:{settings.metrics_port('monitor')}/metrics"
+async def samples(client: httpx.AsyncClient, port: int) -> Samples:
+    """What a part says of lag, channels and connectors; empty when it does not answer."""
     try:
-        async with httpx.AsyncClient(timeout=1.0) as client:
-            text = (await client.get(url)).text
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
     except httpx.HTTPError:
+        return {}
+    found = defaultdict[str, list[tuple[Mapping[str, str], float]]](list)
+    for subject, name, labels, value in _SAMPLE.findall(text):
+        found[subject + name].append((dict(_LABEL.findall(labels)), float(value)))
+    return found
+
+
+def backlog(monitor: Samples) -> dict[str, float] | None:
+    """Records on their way and the age of the oldest, seconds; None when unknown."""
+    records = [value for _, value in monitor.get("lag_records", ())]
+    seconds = [value for _, value in monitor.get("lag_seconds", ())]
+    return {"records": sum(records), "oldest_s": max(seconds, default=0.0)} if records else None
+
+
+def channel_states(monitor: Samples, connectors: Samples) -> dict[str, dict[str, Any]] | None:
+    """Each channel as the monitor judges it (deploy/silence.py), and whether its connectors reach their
+    sources; None when unknown. ``state`` is silent, unused (never heard), learning or alive."""
+    silent = _by_channel(monitor, "channel_silent")
+    if not silent:
         return None
-    found: dict[str, list[float]] = {"records": [], "seconds": []}
-    for kind, value in _LAG.findall(text):
-        found[kind].append(float(value))
-    if not found["records"]:
-        return None
-    return {"records": sum(found["records"]), "oldest_s": max(found["seconds"], default=0.0)}
+    last = _by_channel(monitor, "channel_last_report_timestamp_seconds")
+    gap = _by_channel(monitor, "channel_usual_gap_seconds")
+    learning = _by_channel(monitor, "channel_learning")
+    reached = defaultdict[str, dict[str, bool]](dict)
+    for labels, value in connectors.get("connector_up", ()):
+        reached[labels["channel"]][labels["transport"]] = bool(value)
+    states: dict[str, dict[str, Any]] = {}
+    for name, spec in load_channels().items():
+        if name not in silent:
+            continue
+        basis = "configured" if spec.usual_gap_s else "default" if learning.get(name) else "learned"
+        state = "silent" if silent[name] else "unused" if name not in last else "alive"
+        states[name] = {
+            "state": "learning" if state == "alive" and basis == "default" else state,
+            "last_seen": round(1000 * last[name]) if name in last else None,
+            "usual_gap_s": gap.get(name),
+            "basis": basis,
+            "silent": bool(silent[name]),
+            "in_service": name in last,
+            "connectors": reached.get(name, {}),
+        }
+    return states
+
+
+def _by_channel(found: Samples, name: str) -> dict[str, float]:
+    return {labels["channel"]: value for labels, value in found.get(name, ())}
 
 
 def _of(name: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -252,7 +306,9 @@ def _names(city: CityPack) -> dict[str, Any]:
         "districts": {grid.code: grid.name for grid in city.districts.grids}
         | {code: area.name for code, area in city.areas.items()},
         "channels": {
-            name: {"title": spec.title, "kind": spec.kind, "usual_gap_s": spec.usual_gap_s}
-            for name, spec in load_channels().items()
+            name: {"title": spec.title, "kind": spec.kind}
+            for name, spec in sorted(
+                load_channels().items(), key=lambda item: (_KINDS.index(item[1].kind), item[0])
+            )
         },
     }

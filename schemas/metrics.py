@@ -197,6 +197,28 @@ AUDIT_OFFENDERS = gauge("quanyu_audit_offenders", "Offenders of the last audit, 
 AUDIT_AT = gauge("quanyu_audit_timestamp_seconds", "Unix time of the last finished audit.")
 AUDIT_SECONDS = histogram("quanyu_audit_seconds", "One audit run.")
 
+# Monitor (silence of the channels; deploy/silence.py decides)
+CHANNEL_LAST_REPORT_AT = gauge(
+    "quanyu_channel_last_report_timestamp_seconds",
+    "Unix time of the newest record of a channel's raw topic; absent for a channel never heard.",
+    "channel",
+)
+CHANNEL_USUAL_GAP = gauge(
+    "quanyu_channel_usual_gap_seconds",
+    "Pause between reports that is usual for a channel now: configured, learned, or a default.",
+    "channel",
+)
+CHANNEL_LEARNING = gauge(
+    "quanyu_channel_learning",
+    "1 while a channel has too few days behind it for a usual gap of its own.",
+    "channel",
+)
+CHANNEL_SILENT = gauge(
+    "quanyu_channel_silent",
+    "1 while a channel has not been heard for three times its usual gap.",
+    "channel",
+)
+
 # Every process
 PART_UP = gauge("quanyu_part_up", "1 when the part answered its readiness check.", "part")
 PART_RESTARTS = gauge(

@@ -9,10 +9,12 @@ from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
 
+from schemas.channels import load_channels
+
 ZONE = "Asia/Shanghai"
 DISTRICTS = ["410102", "410103", "410104", "410105", "410122", "410173"]
 CLASSES = ["0102", "0110", "0301", "2302", "2401"]
-CHANNELS = ["hotline12345", "photo_app", "grid_patrol"]
+CHANNELS = [name for name, spec in load_channels().items() if spec.kind != "foreign"]
 PLACES = ["中原路与大学路口", "农业路 32 号", "花园路地铁站 B 口", "东风渠北岸", "航海路小学门前"]
 TITLES = ["暴露垃圾无人清理", "路面坑洼", "夜间施工噪声", "路口积水", "井盖缺失"]
 REASONS = [

@@ -1,12 +1,12 @@
 // What each block draws from rows. Texts from data are set as text, never as HTML.
 
 import * as echarts from "./vendor/echarts.mjs";
-import { openEvent } from "./drawer.js";
+import { openChannel, openEvent } from "./drawer.js";
 import * as words from "./words.js";
 
 const COLOURS = { text: "#e6edf7", second: "#a9b8d0", line: "#22304a", accent: "#4fa3ff", panel: "#121c2e", yellow: "#ffc247" };
 const OUTCOME_COLOURS = { accepted: "#3ccb8c", duplicate: "#7c8aa5", review: "#ffc247", rejected: "#ff5c5c" };
-//: Okabe–Ito without black, fixed per channel by its place in the sorted list.
+//: Okabe–Ito without black, fixed per channel by its place in the city's list; from the eighth on striped.
 const CHANNEL_COLOURS = ["#56B4E9", "#E69F00", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"];
 const TICK_MS = 300;
 //: Cosine of the latitude: a degree of longitude is so much shorter than one of latitude.
@@ -20,6 +20,7 @@ let mapKnown = false;
 let corners;
 let points = [];
 let districts = [];
+let channelStates = null;
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -166,17 +167,16 @@ export const DRAW = {
   },
 
   by_channel(rows, { drill }) {
-    const known = Object.keys(words.named().channels);
     const found = new Map(rows.map((row) => [row.channel, row]));
-    const shown = [...rows, ...known
-      .filter((name) => !found.has(name) && words.named().channels[name].kind !== "foreign")
+    const shown = [...rows, ...ownChannels().filter((name) => !found.has(name))
       .map((name) => ({ channel: name, reports: 0, last_5_min: 0 }))];
     bars("channels", shown, (row) => ({
       key: row.channel, label: words.channelName(row.channel), value: row.reports,
       sub: row.last_5_min ? `+${words.brief(row.last_5_min)}` : "—", subClass: "second",
-      colour: CHANNEL_COLOURS[Math.max(0, known.indexOf(row.channel)) % CHANNEL_COLOURS.length],
+      colour: channelColour(row.channel),
       open: () => row.reports && drill("by_channel", "reports", row, `${words.channelName(row.channel)} 报件`),
     }), "没有渠道");
+    markChannels();
   },
 
   by_class(rows, { drill, past }) {
@@ -278,24 +278,61 @@ export const DRAW = {
     $("#lag").title = row.lag_p99_ms === null ? "" :
       `自受理到入库：中位 ${words.duration(row.lag_p50_ms)}，p99 ${words.duration(row.lag_p99_ms)}，${words.exact(row.rows_5_min)} 份`;
   },
-
-  channels_last_seen(rows, { at }) {
-    const seen = new Map(rows.map((row) => [row.channel, row.last_at]));
-    $("#lamps").replaceChildren(...Object.entries(words.named().channels)
-      .filter(([name, channel]) => channel.kind !== "foreign" || seen.has(name))
-      .map(([name, channel]) => {
-        const last = seen.get(name);
-        // A minute's counter is known to the minute only.
-        const silent = last === undefined ? null : Math.max(0, at - last - 60000);
-        const kind = silent === null ? "none" : silent > 3000 * channel.usual_gap_s ? "quiet" : "alive";
-        const word = { none: "未见", quiet: `静默 ${words.duration(silent ?? 0)}`, alive: "在线" }[kind];
-        const lamp = element("li", null, kind);
-        lamp.append(element("i"), element("span", channel.title), element("small", word));
-        lamp.title = last === undefined ? "近 30 日没有报件" : `最近报件 ${words.moment(last)}`;
-        return lamp;
-      }));
-  },
 };
+
+/** The city's own channels; what other cities send is shown where it was seen. */
+const ownChannels = () => Object.entries(words.named().channels)
+  .filter(([, channel]) => channel.kind !== "foreign").map(([name]) => name);
+
+function channelColour(name) {
+  const place = Math.max(0, Object.keys(words.named().channels).indexOf(name));
+  const colour = CHANNEL_COLOURS[place % CHANNEL_COLOURS.length];
+  return place < CHANNEL_COLOURS.length ? colour
+    : `repeating-linear-gradient(135deg, ${colour} 0 .35rem, #1a2740 .35rem .55rem)`;
+}
+
+/** Lamps and the channels' tile: `channels` as /api/status says it, null when nobody knows. */
+export function drawChannels(channels, at) {
+  channelStates = channels;
+  const list = $("#lamps");
+  const seen = Object.keys(channels ?? {}).filter((name) => channels[name].in_service);
+  const shown = new Set([...ownChannels(), ...Object.keys(words.named().channels).filter((name) => seen.includes(name))]);
+  const kept = new Map([...list.children].map((lamp) => [lamp.dataset.key, lamp]));
+  const wanted = [...shown].map((name) => kept.get(name) ?? lampOf(name));
+  if (wanted.length !== list.children.length || wanted.some((lamp, i) => lamp !== list.children[i])) list.replaceChildren(...wanted);
+  for (const lamp of wanted) {
+    const channel = channels?.[lamp.dataset.key];
+    const kind = channel?.state ?? "unknown";
+    const word = words.channelState(kind).slice(2);
+    lamp.className = kind;
+    $("small", lamp).textContent = kind === "silent" ? `${word} ${words.duration(Math.max(0, at - channel.last_seen))}` : word;
+    $("button", lamp).title = words.channelFacts(channel);
+  }
+  markChannels();
+}
+
+function lampOf(name) {
+  const lamp = element("li");
+  const button = element("button");
+  lamp.dataset.key = name;
+  button.append(element("i"), element("span", words.channelName(name)), element("small"));
+  button.addEventListener("click", () => openChannel(name, channelStates?.[name]));
+  lamp.append(button);
+  return lamp;
+}
+
+/** The tile's last two columns: usual gap and state. */
+function markChannels() {
+  for (const line of document.querySelectorAll("#channels .row[data-key]")) {
+    if (!$(".gap", line)) line.append(element("span", "", "gap second"), element("span", "", "word"));
+    const channel = channelStates?.[line.dataset.key];
+    const kind = channel?.state ?? "unknown";
+    $(".gap", line).textContent = channel ? words.duration(1000 * channel.usual_gap_s) : "—";
+    $(".word", line).textContent = words.channelState(kind);
+    $(".word", line).className = `word ${kind}`;
+    line.title = `${$(".label", line).textContent} ${$(".n", line).title} 件 · ${words.channelFacts(channel)}`;
+  }
+}
 
 /** The districts' polygons, by code, and the corners of the box around them. */
 export function knowMap(geojson, box, context) {

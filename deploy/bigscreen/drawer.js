@@ -91,6 +91,21 @@ export async function openEvent(id) {
   }
 }
 
+/** One channel: its state, and the gaps that its usual one is judged by. */
+export async function openChannel(name, channel) {
+  const current = begin(words.channelName(name));
+  try {
+    const { rows } = await ask("/api/queries/channel_gap_days", { channel: name });
+    if (!current()) return;
+    $("#drawer-note").textContent = words.channelFacts(channel);
+    $("#drawer-body").replaceChildren(
+      element("h3", "近四周同类日子里，此刻前后半小时所遇的最长间隔"),
+      rows.length ? filled(rows.map(({ day, gap_s }) => ({ day, gap_s }))) : element("p", "尚无可比的日子", "empty"));
+  } catch (error) {
+    if (current()) failed(error);
+  }
+}
+
 function failed(error) {
   $("#drawer-note").textContent = "";
   $("#drawer-body").replaceChildren(element("p", `读取失败：${error.message}。请稍后再点开。`, "empty"));

@@ -1,13 +1,13 @@
 // 一屏观全域: asks named queries, draws what changed, and says when it cannot.
 
 import { Asker, ask } from "./ask.js";
-import { DRAW, knowMap } from "./draw.js";
+import { DRAW, drawChannels, knowMap } from "./draw.js";
 import { close, openRows } from "./drawer.js";
 import * as words from "./words.js";
 
 //: Lag beyond this is no longer the same minute.
 const BACKLOG_LATE_S = 60;
-const BACKLOG_EVERY_MS = 5000;
+const STATUS_EVERY_MS = 2000;
 const $ = (selector, root = document) => root.querySelector(selector);
 const state = { at: Date.now(), day: "", queries: {}, blockOf: new Map(), heard: new Map(), late: "", trouble: "", troubleSince: 0 };
 
@@ -41,7 +41,7 @@ function hear(name, rows, at, changed) {
   state.at = at;
   state.heard.set(name, at);
   // What depends on the passing of time is drawn though its rows are the same.
-  if (changed || name === "channels_last_seen" || name === "data_as_of") DRAW[name](rows, context);
+  if (changed || name === "data_as_of") DRAW[name](rows, context);
   const block = state.blockOf.get(name);
   if (block?.classList.contains("block")) mark(block, "", "");
 }
@@ -69,15 +69,20 @@ function banner(text, warn) {
   $("#banner").hidden = !text;
 }
 
-async function watchBacklog() {
-  try {
-    const { backlog } = document.hidden ? { backlog: null } : await ask("/api/status");
-    const late = backlog && backlog.oldest_s > BACKLOG_LATE_S;
-    state.late = late ? `■ 链路积压 ${words.exact(backlog.records)} 条，最早一条已等 ${words.duration(1000 * backlog.oldest_s)}` : "";
-  } catch {
-    state.late = ""; // unreachable: the asker says so
+/** How far behind the pipeline is, and who is silent: as the monitor says, also while the database is down. */
+async function watchStatus() {
+  if (!document.hidden) {
+    try {
+      const { at, backlog, channels } = await ask("/api/status");
+      const late = backlog && backlog.oldest_s > BACKLOG_LATE_S;
+      state.late = late ? `■ 链路积压 ${words.exact(backlog.records)} 条，最早一条已等 ${words.duration(1000 * backlog.oldest_s)}` : "";
+      drawChannels(channels, at);
+    } catch {
+      state.late = ""; // unreachable: the asker says so
+      drawChannels(null, state.at);
+    }
   }
-  setTimeout(watchBacklog, BACKLOG_EVERY_MS);
+  setTimeout(watchStatus, STATUS_EVERY_MS);
 }
 
 async function described() {
@@ -130,7 +135,7 @@ async function start() {
   setInterval(() => { if (!state.day && $("#day").value !== today()) Object.assign($("#day"), { value: today(), max: today() }); }, 30000);
 
   asker.go();
-  watchBacklog();
+  watchStatus();
   loadMap();
 }
 

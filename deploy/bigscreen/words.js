@@ -20,10 +20,14 @@ const PRIORITIES = { 1: "▲ 红灯", 2: "加急", 3: "一般" };
 const METHODS = { native: "渠道给定", keyword: "关键词", model: "模型", point: "坐标", name: "地名" };
 const LEVELS = { city: "市", district: "区县", street: "街道" };
 
+//: A mark beside each word: a state is never told by colour alone.
+const CHANNEL_STATES = { alive: "● 正常", silent: "■ 静默", learning: "◐ 学习中", unused: "○ 未接入", unknown: "? 未知" };
+const BASES = { configured: "配置给定", learned: "由近四周学得", default: "样本不足，暂用默认" };
+
 export const HEADS = {
   report_id: "报件号", event_id: "事件号", order_id: "工单号", received_at: "受理时间", opened_at: "立案时间",
   dispatched_at: "派遣时间", due_at: "办结时限", occurred_at: "发生时间", at: "时间", channel: "渠道",
-  first_channel: "首报渠道", outcome: "结果", reason: "原因", class_code: "类别", district_code: "区县",
+  first_channel: "首报渠道", day: "日期", gap_s: "最长间隔", outcome: "结果", reason: "原因", class_code: "类别", district_code: "区县",
   relation: "关系", score: "得分", title: "标题", address: "位置", report_count: "报件数", status: "阶段",
   state: "阶段", unit_name: "单位", level: "层级", priority: "级别", rule: "派遣依据", from_state: "自",
   to_state: "至", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
@@ -61,6 +65,16 @@ export function duration(ms) {
 export const className = (code) => city.classes[code]?.name ?? (code || "未分类");
 export const districtName = (code) => city.districts[code] ?? (code || "未定位");
 export const channelName = (name) => city.channels[name]?.title ?? name;
+export const channelState = (state) => CHANNEL_STATES[state];
+export const basisName = (basis) => BASES[basis];
+/** A channel's state in one line; `channel` is what /api/status says of it. */
+export function channelFacts(channel) {
+  if (!channel) return "监测无应答，状态未知";
+  const ways = Object.entries(channel.connectors).map(([way, up]) => `${way} ${up ? "已连上" : "未连上"}`);
+  return [channelState(channel.state), channel.in_service ? `最近报件 ${moment(channel.last_seen)}` : "从未收到报件",
+    `惯常间隔 ${duration(1000 * channel.usual_gap_s)}（${basisName(channel.basis)}），三倍未见即为静默`,
+    ways.length ? `连接：${ways.join("，")}` : ""].filter(Boolean).join(" · ");
+}
 export const outcomeName = (code) => OUTCOMES[code] ?? code;
 export const reasonName = (code) => REASONS[code] ?? (code || "—");
 export const stateName = (code) => STATES[code] ?? code;
@@ -82,6 +96,7 @@ export function cell(key, value) {
     case "level": return LEVELS[value] ?? value;
     case "actor": return value === "system" ? "系统" : value;
     case "class_method": case "locate_method": return METHODS[value] ?? value;
+    case "gap_s": return duration(1000 * value);
     case "score": return Number(value).toFixed(2);
     case "class_confidence": return percent(value);
     default: return String(value);

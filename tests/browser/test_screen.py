@@ -12,13 +12,21 @@ import clickhouse_connect
 import httpx
 import pytest
 import uvicorn
+from prometheus_client import start_http_server
 
 from connectors.publish import Publisher
+from deploy.flows import Topology
 from deploy.gateway import create_app
+from deploy.monitor import FROM_KAFKA, read_channels
+from deploy.positions import Partition, Positions
+from deploy.silence import SILENT_GAPS, ChannelState
 from schemas import tables
+from schemas.channels import load_channels
+from schemas.metrics import COLLECTORS
 from schemas.settings import Settings
+from schemas.topics import raw_topic
 from tests.browser.pictures import CHROMIUM, SIZES, chromium, ready
-from tests.city_day import city_day
+from tests.city_day import CHANNELS, city_day
 from tests.conftest import Stack, eventually, free_base_port
 
 pytestmark = [
@@ -36,12 +44,32 @@ class Nobody:
         """Nothing to wait for."""
 
 
+class Heard:
+    """Newest records as a broker would tell them: channel → age in seconds; others were never heard."""
+
+    def __init__(self, ages: dict[str, float], now_ms: int) -> None:
+        self._newest = {(raw_topic(n), 0): round(now_ms - 1000 * age) for n, age in ages.items()}
+
+    def newest(self, partitions: list[Partition]) -> dict[Partition, int]:
+        return {p: at for p, at in self._newest.items() if p in partitions}
+
+
 @dataclass
 class Screen:
-    """An engine of its own with known rows, and the gateway before it."""
+    """An engine of its own with known rows, the gateway before it, and a monitor's metrics."""
 
     settings: Settings
     stack: Stack
+
+    def judge(
+        self, ages: dict[str, float], before: dict[str, ChannelState] | None = None
+    ) -> dict[str, ChannelState]:
+        """What the monitor does with the ages of the channels' newest records."""
+        now_ms = round(datetime.now(UTC).timestamp() * 1000)
+        channels = {name: raw_topic(name) for name in load_channels()}
+        flows = Topology(channels, {}, {}, [], [(topic, 0) for topic in channels.values()])
+        heard = cast(Positions, Heard(ages, now_ms))
+        return read_channels(heard, flows, {}, before or {}, now_ms)
 
     @property
     def url(self) -> str:
@@ -83,6 +111,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    monitor, _ = start_http_server(settings.metrics_port("monitor"), registry=COLLECTORS)
     try:
         tables.apply(settings)
         client = clickhouse_connect.get_client(
@@ -93,8 +122,10 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
         city_day(datetime.now(UTC)).insert(client)
         client.close()
         eventually(lambda: answers(f"{made.url}/healthz"))
+        made.judge(dict.fromkeys(CHANNELS, 5.0))
         yield made
     finally:
+        monitor.shutdown()
         server.should_exit = True
         thread.join(15)
         made.stack.stop()
@@ -232,6 +263,73 @@ def test_yesterday_is_another_picture_and_back_again(screen: Screen) -> None:
         page.fill("#day", "")
         eventually(lambda: shown(page, "#totals .number")["reports"] == today["reports"])
         assert said == []
+
+
+def lamps(page: Any) -> dict[str, str]:
+    """State of each lamp; the tile must say the same."""
+    read = "nodes => Object.fromEntries(nodes.map(n => [n.dataset.key, n.className]))"
+    header = cast(dict[str, str], page.eval_on_selector_all("#lamps li", read))
+    read = read.replace("n.className", "n.querySelector('.word').classList[1]")
+    tile = page.eval_on_selector_all("#channels .row[data-key]", read)
+    return header if tile == header else {}
+
+
+def test_a_channel_that_stops_has_its_lamp_turned_and_no_other(screen: Screen) -> None:
+    usual = {n: load_channels()[n].usual_gap_s or 3600.0 for n in CHANNELS}
+    with opened(screen) as (page, said):
+        page.evaluate("window.stayed = true")
+        alive = dict.fromkeys(CHANNELS, "alive")
+        eventually(lambda: lamps(page) == alive)
+        # Just before three usual gaps, and just behind.
+        ages = dict.fromkeys(CHANNELS, 1.0)
+        stopped = "photo_app"
+        screen.judge(ages | {stopped: SILENT_GAPS * usual[stopped] - 20})
+        eventually(lambda: lamps(page) == alive)
+        screen.judge(ages | {stopped: SILENT_GAPS * usual[stopped] + 1})
+        eventually(lambda: lamps(page) == alive | {stopped: "silent"})
+        assert "静默 6 分钟" in page.inner_text(f"#lamps [data-key={stopped}]")
+        assert "■ 静默" in page.inner_text(f"#channels [data-key={stopped}]")
+        page.click(f"#lamps [data-key={stopped}] button")
+        page.wait_for_selector("#drawer h3")
+        assert "惯常间隔 2 分钟（配置给定）" in page.inner_text("#drawer-note")
+        page.keyboard.press("Escape")
+        screen.judge(ages)
+        eventually(lambda: lamps(page) == alive)
+        assert page.evaluate("window.stayed")
+        assert said == []
+
+
+def test_a_channel_never_heard_is_not_in_service_and_nobody_guesses_without_the_monitor(
+    screen: Screen,
+) -> None:
+    with opened(screen) as (page, said):
+        try:
+            for gauge in FROM_KAFKA:
+                gauge.clear()
+            screen.judge(dict.fromkeys(CHANNELS[1:], 1.0))
+            eventually(lambda: lamps(page).get(CHANNELS[0]) == "unused")
+            assert "未接入" in page.inner_text(f"#lamps [data-key={CHANNELS[0]}]")
+            assert {lamps(page)[name] for name in CHANNELS[1:]} == {"alive"}
+            for gauge in FROM_KAFKA:
+                gauge.clear()
+            eventually(lambda: lamps(page) == dict.fromkeys(CHANNELS, "unknown"))
+        finally:
+            screen.judge(dict.fromkeys(CHANNELS, 5.0))
+        assert said == []
+
+
+def test_lamps_stay_lit_while_the_database_is_down(screen: Screen) -> None:
+    with opened(screen) as (page, _):
+        screen.stack.stop()
+        try:
+            page.wait_for_selector("#banner.warn:not([hidden])", timeout=30_000)
+            screen.judge(dict.fromkeys(CHANNELS, 1.0) | {"iot": 86400.0})
+            alive = dict.fromkeys(CHANNELS, "alive")
+            eventually(lambda: lamps(page) == alive | {"iot": "silent"})
+        finally:
+            screen.stack.start_clickhouse()
+            screen.judge(dict.fromkeys(CHANNELS, 5.0))
+        page.wait_for_selector("#banner", state="hidden", timeout=60_000)
 
 
 @pytest.mark.parametrize("size", list(SIZES))
