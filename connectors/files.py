@@ -7,11 +7,12 @@ import json
 import sys
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import openpyxl
+import shapely.geometry
 
 from connectors.mapping import Entry
 from schemas.errors import QuanyuError
@@ -20,13 +21,24 @@ from schemas.errors import QuanyuError
 CELL_LIMIT = 7 * 1024 * 1024
 #: An .xlsx that unpacks to more is a bomb, not a day's reports.
 XLSX_LIMIT = 512 * 1024 * 1024
-SUFFIXES = (".csv", ".jsonl", ".ndjson", ".xlsx")
+#: So is one that grows by more when it is unpacked; sheets of equal rows grow some 100 times. Small ones may.
+XLSX_RATIO, XLSX_SMALL = 250, 16 * 1024 * 1024
+XLSX_MEMBERS = 10_000
+#: A table of more columns is a mistake, and rows that reach to the last column take hours.
+COLUMN_LIMIT = 2_000
+#: One JSON document is held in memory; more features than that belong one to a line.
+DOCUMENT_LIMIT = 256 * 1024 * 1024
+SUFFIXES = (".csv", ".jsonl", ".ndjson", ".xlsx", ".geojson", ".xml", ".json")
+#: Before each text of a GeoJSON sequence (RFC 8142).
+RECORD_MARK = b"\x1e"
+#: Endings of the names of systems in which GeoJSON's points may stand, besides none at all (RFC 7946).
+DEGREES = ("CRS84", ":4326", ":4490")
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Every entry of a CSV, JSON-lines or XLSX file, in order.
+    """Every entry of a file, in order: CSV, JSON lines, XLSX, GeoJSON, Open311's XML and JSON.
 
-    Raises :class:`QuanyuError` for a file that cannot be read at all.
+    Raises :class:`QuanyuError` for a file that cannot be read at all, or not to its end.
     """
     if not path.is_file():
         raise QuanyuError(f"{path}: no such file")
@@ -37,6 +49,12 @@ def read_entries(path: Path) -> Iterator[Entry]:
         return _json_lines(path)
     if suffix == ".xlsx":
         return _xlsx(path)
+    if suffix == ".geojson":
+        return _geojson(path)
+    if suffix in (".xml", ".json"):
+        from connectors.open311 import documents
+
+        return documents.read_entries(path)
     raise QuanyuError(f"{path}: {suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}")
 
 
@@ -159,32 +177,114 @@ def _row(number: int, names: list[str], row: list[str], lines: _Lines) -> Entry:
     return Entry(number, data=lines.row_bytes(), defect=defect)
 
 
-def _json_lines(path: Path) -> Iterator[Entry]:
+def json_entry(number: int, data: bytes) -> Entry:
+    """The entry of a JSON object's bytes; marked when they are none."""
+    try:
+        # ValueError also says that a number has more digits than Python reads.
+        fields = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Entry(number, data=data[:CELL_LIMIT], defect="encoding:not UTF-8")
+    except (ValueError, RecursionError) as error:
+        return Entry(number, data=data[:CELL_LIMIT], defect=f"malformed:{type(error).__name__}")
+    if not isinstance(fields, dict):
+        return Entry(number, data=data[:CELL_LIMIT], defect="malformed:not an object")
+    if len(data) > CELL_LIMIT:
+        defect = f"malformed:{len(data)} bytes, limit {CELL_LIMIT}"
+        return Entry(number, data=data[:CELL_LIMIT], defect=defect)
+    return Entry(number, fields)
+
+
+def _json_lines(path: Path, mark: bytes = b"") -> Iterator[Entry]:
+    """Each line's object; ``mark`` is what a line may begin with."""
     number = 0
     with path.open("rb") as handle:
         for line in handle:
-            line = line.strip().removeprefix(codecs.BOM_UTF8)
-            if not line:
-                continue
-            number += 1
-            try:
-                # ValueError also says that a number has more digits than Python reads.
-                fields = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError:
-                yield Entry(number, data=line[:CELL_LIMIT], defect="encoding:not UTF-8")
-                continue
-            except (ValueError, RecursionError) as error:
-                yield Entry(
-                    number, data=line[:CELL_LIMIT], defect=f"malformed:{type(error).__name__}"
-                )
-                continue
-            if not isinstance(fields, dict):
-                yield Entry(number, data=line[:CELL_LIMIT], defect="malformed:not an object")
-            elif len(line) > CELL_LIMIT:
-                defect = f"malformed:{len(line)} bytes, limit {CELL_LIMIT}"
-                yield Entry(number, data=line[:CELL_LIMIT], defect=defect)
-            else:
-                yield Entry(number, fields)
+            line = line.strip().removeprefix(codecs.BOM_UTF8).removeprefix(mark)
+            if line:
+                number += 1
+                yield json_entry(number, line)
+
+
+def _geojson(path: Path) -> Iterator[Entry]:
+    """Features of a collection, of a file that is one feature, or of one feature a line."""
+    if _feature_lines(path):
+        for entry in _json_lines(path, RECORD_MARK):
+            yield _feature(entry, True)
+        return
+    if path.stat().st_size > DOCUMENT_LIMIT:
+        raise QuanyuError(
+            f"{path}: {path.stat().st_size >> 20} MB in one document, limit {DOCUMENT_LIMIT >> 20} MB; "
+            "write one feature a line"
+        )
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise QuanyuError(
+            f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno}); is it whole?"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise QuanyuError(f"{path}: not readable as JSON ({type(error).__name__})") from None
+    kind = document.get("type") if isinstance(document, dict) else None
+    features = [document] if kind == "Feature" else None
+    if kind == "FeatureCollection" and isinstance(document.get("features"), list):
+        features = document["features"]
+    if features is None:
+        raise QuanyuError(
+            f"{path}: no GeoJSON; write a FeatureCollection, or one Feature a line (RFC 7946)"
+        )
+    degrees = _in_degrees(document)
+    for number, feature in enumerate(features, 1):
+        if isinstance(feature, dict):
+            yield _feature(Entry(number, feature), degrees)
+        else:
+            data = json.dumps(feature, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            yield Entry(number, data=data[:CELL_LIMIT], defect="malformed:not a feature")
+
+
+def _feature_lines(path: Path) -> bool:
+    """Whether each line is a feature: the first is a whole one, and not the last."""
+    with path.open("rb") as handle:
+        lines = filter(None, (line.strip() for line in handle))
+        first = next(lines, b"").removeprefix(codecs.BOM_UTF8).removeprefix(RECORD_MARK)
+        fields = json_entry(1, first).fields
+        return fields is not None and fields.get("type") == "Feature" and bool(next(lines, b""))
+
+
+def _in_degrees(document: Mapping[str, Any]) -> bool:
+    """Whether the points are degrees as RFC 7946 wants them; the ``crs`` of 2008 may say otherwise."""
+    try:
+        return str(document["crs"]["properties"]["name"]).endswith(DEGREES)
+    except (KeyError, TypeError):
+        return not document.get("crs")
+
+
+def _feature(entry: Entry, degrees: bool) -> Entry:
+    """The feature's own members and, where its geometry has one, its ``centroid`` (longitude, latitude).
+
+    A broken geometry is no reason to lose what is said about it: then there is no centroid, only that.
+    """
+    if entry.fields is None:
+        return entry
+    feature = entry.fields
+    properties = feature.get("properties")
+    fields: dict[str, Any] = {
+        **feature,
+        "id": feature.get("id"),
+        "properties": properties if isinstance(properties, dict) else {},
+        "geometry": feature.get("geometry"),
+    }
+    if "centroid" in feature:
+        fields["centroid (as given)"] = fields.pop("centroid")
+    if degrees:
+        try:
+            shape = shapely.geometry.shape(fields["geometry"])
+            if shape.is_valid and not shape.is_empty:
+                fields["centroid"] = [round(shape.centroid.x, 8), round(shape.centroid.y, 8)]
+        except Exception:  # noqa: S110 - whatever stands there, it is no geometry
+            pass
+    return Entry(entry.number, fields)
 
 
 def _xlsx(path: Path) -> Iterator[Entry]:
@@ -198,38 +298,78 @@ def _xlsx(path: Path) -> Iterator[Entry]:
     except Exception as error:
         # Broken archives and XML end in whatever zipfile, zlib, the XML parser or openpyxl stumble over.
         place = f" after entry {number}" if number else ""
+        # openpyxl's own words say less than what it met.
+        why = " ".join(str(error.__cause__ or error).split())[:200]
         raise QuanyuError(
-            f"{path}: not a readable .xlsx{place} ({error}); save it again from the spreadsheet"
+            f"{path}: not a readable .xlsx{place} ({why}); save it again from the spreadsheet"
         ) from None
 
 
 def _sheet(path: Path) -> Iterator[Entry]:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(item.file_size for item in archive.infolist())
-    if unpacked > XLSX_LIMIT:
-        raise QuanyuError(f"{path}: unpacks to {unpacked >> 20} MB, limit {XLSX_LIMIT >> 20} MB")
+    _refuse_bombs(path)
     book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     try:
-        rows = book.worksheets[0].iter_rows(values_only=True)
+        sheet = book.worksheets[0]
+        # Some programs write a wrong extent; openpyxl would believe it and drop what lies outside.
+        sheet.reset_dimensions()
+        rows = sheet.iter_rows(values_only=True)
         header = next(rows, ())
         if all(cell is None for cell in header):
             raise QuanyuError(f"{path}: no header in the first row of the first sheet")
-        names = _names(header)
+        names = _names(_filled(path, header))
+        wide = len(names)
         number = 0
         for row in rows:
             if all(cell is None for cell in row):
                 continue
             number += 1
+            if len(row) > wide:
+                row = _filled(path, row)
             # Cells beside the header are kept under their column; empty ones there are no cells.
             for column in range(len(names) + 1, len(row) + 1):
                 names.append(f"column {column}")
+            cells = (*row, *[None] * (wide - len(row)))
             yield Entry(
                 number,
                 {
                     names[i]: cell
-                    for i, cell in enumerate(row)
-                    if cell is not None or (i < len(header) and header[i] is not None)
+                    for i, cell in enumerate(cells)
+                    if cell is not None or (i < wide and header[i] is not None)
                 },
             )
     finally:
         book.close()
+
+
+def _filled(path: Path, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row without the empty cells at its end, which are only formatted."""
+    length = len(row)
+    while length and row[length - 1] is None:
+        length -= 1
+    if length > COLUMN_LIMIT:
+        raise QuanyuError(f"{path}: a row of {length} columns, limit {COLUMN_LIMIT}")
+    return row[:length]
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Look into the archive before anything in it is unpacked."""
+    with path.open("rb") as handle:
+        if handle.read(4) == b"\xd0\xcf\x11\xe0":
+            raise QuanyuError(
+                f"{path}: has a password or is an old .xls; save it as .xlsx without password"
+            )
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    packed = max(1, path.stat().st_size)
+    if unpacked > XLSX_LIMIT:
+        raise QuanyuError(f"{path}: unpacks to {unpacked >> 20} MB, limit {XLSX_LIMIT >> 20} MB")
+    if unpacked > max(XLSX_SMALL, XLSX_RATIO * packed):
+        raise QuanyuError(
+            f"{path}: unpacks to {unpacked // packed} times its size, limit {XLSX_RATIO}; "
+            "if it is a table, save it as .csv"
+        )
+    if len(members) > XLSX_MEMBERS:
+        raise QuanyuError(f"{path}: an archive of {len(members)} files is no spreadsheet")
+    if any(member.filename.lower().endswith("vbaproject.bin") for member in members):
+        raise QuanyuError(f"{path}: holds macros; save it as .xlsx without them")

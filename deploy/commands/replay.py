@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command("replay")
     def replay_(
-        file: Annotated[Path, typer.Argument(help="CSV, JSON lines or XLSX.")],
+        file: Annotated[
+            Path, typer.Argument(help="CSV, JSON lines, XLSX, GeoJSON, or Open311 XML or JSON.")
+        ],
         channel: Annotated[str, typer.Option(help="Channel whose spec reads the file.")],
         speed: Annotated[
             str, typer.Option(help="max, or how many times as fast as it happened.")

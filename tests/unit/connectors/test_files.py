@@ -273,3 +273,218 @@ def test_a_table_that_was_written_as_csv_comes_back(tmp_path: Path, rows: list[l
     ]
     assert found == [{"id": one, "text": other} for one, other in rows]
     assert json.dumps(found)
+
+
+def workbook(path: Path, *rows: list[Any]) -> Path:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.worksheets[0].append(row)
+    book.save(path)
+    return path
+
+
+def repacked(path: Path, change: dict[str, bytes | Callable[[bytes], bytes]]) -> Path:
+    """The workbook with members replaced, altered or added."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for name, new in change.items():
+        members[name] = new if isinstance(new, bytes) else new(members[name])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def test_a_wrong_extent_in_a_spreadsheet_hides_no_cell(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], [1, "积水"], [2, "路灯"], [3, None])
+    repacked(path, {SHEET: lambda data: data.replace(b'ref="A1:B4"', b'ref="A1"')})
+    assert b'ref="A1"' in zipfile.ZipFile(path).read(SHEET)
+    assert [entry.fields for entry in read_entries(path)] == [
+        {"id": 1, "text": "积水"},
+        {"id": 2, "text": "路灯"},
+        {"id": 3, "text": None},
+    ]
+
+
+def test_an_extent_of_the_whole_sheet_costs_no_time(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], [1, "积水"])
+    repacked(path, {SHEET: lambda data: data.replace(b'ref="A1:B2"', b'ref="A1:XFD1048576"')})
+    assert [entry.fields for entry in read_entries(path)] == [{"id": 1, "text": "积水"}]
+
+
+def test_a_formula_in_a_spreadsheet_is_the_value_that_was_computed(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], ["=1+1", "积水"])
+    repacked(path, {SHEET: lambda data: data.replace(b"<v />", b"<v>2</v>")})
+    assert [entry.fields for entry in read_entries(path)] == [{"id": 2, "text": "积水"}]
+
+
+@pytest.mark.parametrize("member", [SHEET, "xl/workbook.xml", "[Content_Types].xml"])
+def test_an_entity_bomb_in_a_spreadsheet_is_refused(tmp_path: Path, member: str) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], [1, "积水"])
+    lines = [b'<!ENTITY a0 "ha">']
+    lines += [b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10) for n in range(1, 10)]
+    bomb = b"<!DOCTYPE x [" + b"".join(lines) + b"]>"
+
+    def spoil(data: bytes) -> bytes:
+        head, _, rest = data.rpartition(b"?>")
+        return head + (b"?>" if head else b"") + bomb + rest
+
+    with pytest.raises(QuanyuError, match=r"not a readable \.xlsx \(EntitiesForbidden"):
+        list(read_entries(repacked(path, {member: spoil})))
+
+
+def test_a_spreadsheet_that_grows_out_of_all_proportion_is_refused(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], [1, "积水"])
+    repacked(path, {"xl/media/image1.xml": b"0" * (files.XLSX_SMALL + 1)})
+    with pytest.raises(QuanyuError, match="times its size, limit 250; if it is a table"):
+        list(read_entries(path))
+
+
+def test_a_member_that_is_larger_than_it_says_is_not_unpacked_further(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], *([n, "积水"] for n in range(5000)))
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo(SHEET).file_size
+    data = path.read_bytes()
+    assert size.to_bytes(4, "little") in data
+    path.write_bytes(data.replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    with pytest.raises(QuanyuError, match=r"not a readable \.xlsx"):
+        list(read_entries(path))
+
+
+def test_a_spreadsheet_with_macros_a_password_or_endless_columns_is_refused(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", ["id", "text"], [1, "积水"])
+    repacked(path, {"xl/vbaProject.bin": b"\xd0\xcf\x11\xe0"})
+    with pytest.raises(QuanyuError, match="holds macros; save it as"):
+        list(read_entries(path))
+    with pytest.raises(QuanyuError, match="has a password or is an old"):
+        entries(tmp_path / "b.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+    wide = workbook(tmp_path / "c.xlsx", ["id"], [1, *[None] * 3000, "x"])
+    with pytest.raises(QuanyuError, match="a row of 3002 columns, limit 2000"):
+        list(read_entries(wide))
+
+
+SQUARE = {
+    "type": "Polygon",
+    "coordinates": [[[113.6, 34.7], [113.8, 34.7], [113.8, 34.9], [113.6, 34.9], [113.6, 34.7]]],
+}
+
+
+def feature(number: int, geometry: Any, **more: Any) -> dict[str, Any]:
+    properties = {"n": number, "地点": "金水路"}
+    return {"type": "Feature", "properties": properties, "geometry": geometry} | more
+
+
+@pytest.mark.parametrize("shape", ["collection", "lines", "sequence", "indented"])
+def test_every_feature_of_a_geojson_file_is_an_entry_with_its_middle(
+    tmp_path: Path, shape: str
+) -> None:
+    features = [
+        feature(1, SQUARE, id="a"),
+        feature(2, {"type": "Point", "coordinates": [113.5, 34.5, 90.0]}),
+    ]
+    collection = {"type": "FeatureCollection", "features": features}
+    text = {
+        "collection": json.dumps(collection),
+        "indented": "\ufeff" + json.dumps(collection, indent=2, ensure_ascii=False),
+        "lines": "\n".join(map(json.dumps, features)),
+        "sequence": "".join(f"\x1e{json.dumps(f)}\n" for f in features),
+    }[shape]
+    first, second = entries(tmp_path / "a.geojson", text.encode())
+    assert (first.number, second.number) == (1, 2)
+    assert first.fields is not None
+    assert second.fields is not None
+    assert (first.fields["id"], first.fields["centroid"]) == ("a", [113.7, 34.8])
+    assert (second.fields["id"], second.fields["centroid"]) == (None, [113.5, 34.5])
+    assert first.fields["properties"] == {"n": 1, "地点": "金水路"}
+    assert first.fields["geometry"] == SQUARE
+
+
+def test_a_file_that_is_one_feature_is_one_entry(tmp_path: Path) -> None:
+    (entry,) = entries(tmp_path / "a.geojson", json.dumps(feature(1, SQUARE)).encode())
+    assert entry.fields is not None
+    assert entry.fields["centroid"] == [113.7, 34.8]
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        None,
+        "POINT (1 2)",
+        {},
+        {"type": "Polygon"},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[[113, 34], [114, 34]]]},
+        {"type": "Polygon", "coordinates": [[[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]]]},
+        {"type": "Point", "coordinates": ["x", None]},
+        {"type": "Point", "coordinates": [1]},
+        {"type": "Hexagon", "coordinates": [1, 2]},
+        {"type": "GeometryCollection", "geometries": []},
+        [1, 2],
+    ],
+)
+def test_a_broken_geometry_loses_nothing_but_the_point(tmp_path: Path, geometry: Any) -> None:
+    document = {"type": "FeatureCollection", "features": [feature(1, geometry), feature(2, SQUARE)]}
+    bad, good = entries(tmp_path / "a.geojson", json.dumps(document).encode())
+    assert bad.fields is not None
+    assert bad.fields["properties"]["n"] == 1
+    assert "centroid" not in bad.fields
+    assert good.fields is not None
+    assert good.fields["centroid"] == [113.7, 34.8]
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("urn:ogc:def:crs:OGC:1.3:CRS84", True),
+        ("EPSG:4490", True),
+        ("urn:ogc:def:crs:EPSG::4547", False),
+        ("EPSG:3857", False),
+    ],
+)
+def test_points_in_another_system_are_no_degrees(tmp_path: Path, name: str, there: bool) -> None:
+    document = {
+        "type": "FeatureCollection",
+        "crs": {"type": "name", "properties": {"name": name}},
+        "features": [feature(1, SQUARE)],
+    }
+    (entry,) = entries(tmp_path / "a.geojson", json.dumps(document).encode())
+    assert entry.fields is not None
+    assert ("centroid" in entry.fields) == there
+
+
+def test_what_is_no_feature_is_marked_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    document = {"type": "FeatureCollection", "features": [7, feature(2, SQUARE)]}
+    bad, good = entries(tmp_path / "a.geojson", json.dumps(document).encode())
+    assert bad == Entry(1, data=b"7", defect="malformed:not a feature")
+    assert good.fields is not None
+    lines = json.dumps(feature(1, SQUARE)).encode() + b"\n{broken\n" + json.dumps({}).encode()
+    found = entries(tmp_path / "b.geojson", lines)
+    assert [entry.defect for entry in found] == ["", "malformed:JSONDecodeError", ""]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"a\.geojson:1: not JSON"),
+        (b'{"type": "FeatureCollection",\n "features": [{"type"', r"a\.geojson:2: not JSON.*whole"),
+        (b'{"type": "Topology"}', "no GeoJSON; write a FeatureCollection"),
+        (b'{"type": "FeatureCollection", "features": {}}', "no GeoJSON"),
+        (b"[" * 100_000, "not readable as JSON"),
+        ('{"type": "积"}'.encode("gb18030"), "not UTF-8 at byte 10"),
+    ],
+)
+def test_a_file_that_is_no_geojson_is_refused_with_the_place(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    with pytest.raises(QuanyuError, match=message):
+        entries(tmp_path / "a.geojson", data)
+
+
+def test_an_open311_file_is_read_as_such(tmp_path: Path) -> None:
+    data = b"<service_requests><request><service_request_id>7</service_request_id></request></service_requests>"
+    (entry,) = entries(tmp_path / "a.xml", data)
+    assert entry.fields is not None
+    assert entry.fields["service_request_id"] == "7"
