@@ -1,13 +1,15 @@
 """Every named query on known rows in the real engine; every number drills down to its rows."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from deploy.silence import learned_gap
 from schemas import tables
 from schemas.errors import QuanyuError
 from schemas.queries import load_queries, run
@@ -125,6 +127,77 @@ def test_open_orders_are_lit_by_priority_and_deadline(known: tuple[Client, CityD
     assert lights["open"] == len(orders)
     assert lights["red"] == len([r for r in orders if r["priority"] == 1])
     assert lights["overdue"] == len([r for r in orders if r["due_at"] < NOW])
+
+
+#: Tuesday as NOW; that week and the three before.
+HABITS = {
+    # every minute of the working day, asleep at night and on weekends
+    "grid_patrol": [(day, 8 * 60, 18 * 60, 1) for day in range(29) if (1 - day) % 7 < 5],
+    # a letter every two hours, day and night
+    "mailbox": [(day, 0, 24 * 60, 120) for day in range(29)],
+    # since yesterday only
+    "uav": [(day, 0, 24 * 60, 5) for day in range(2)],
+}
+
+
+def gaps_at(client: Client, at: datetime, channel: str = "") -> dict[str, dict[str, int]]:
+    """Channel → day → longest gap around that time of day, seconds."""
+    rows = run(
+        client,
+        "channel_gap_days",
+        at=round(at.timestamp() * 1000),
+        time_zone=ZONE,
+        channel=channel,
+    )
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        found.setdefault(row["channel"], {})[row["day"]] = row["gap_s"]
+    return found
+
+
+def test_a_channels_gaps_are_those_of_the_same_time_on_days_of_the_same_kind(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_gaps"})
+    tables.apply(own)
+    client = clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database="test_gaps", autogenerate_session_id=False
+    )
+    midnight = NOW.astimezone(ZoneInfo(ZONE)).replace(hour=0, minute=0, second=0)
+    rows = [
+        [f"{channel}-{day}-{minute}", channel, "accepted", at]
+        for channel, habits in HABITS.items()
+        for day, first, end, step in habits
+        for minute in range(first, end, step)
+        if (at := midnight - timedelta(days=day) + timedelta(minutes=minute)) <= NOW
+    ]
+    client.insert(
+        "report_outcomes", rows, column_names=["report_id", "channel", "outcome", "received_at"]
+    )
+    hour, day, night = 3600, 24 * 3600, 14 * 3600 + 60
+    morning = gaps_at(client, NOW)
+    assert set(morning["grid_patrol"].values()) == {60}
+    assert len(morning["grid_patrol"]) == 20  # four working weeks, not the weekends between
+    assert "2026-03-17" not in morning["grid_patrol"]  # today is not compared with itself
+    assert set(morning["mailbox"].values()) == {2 * hour}
+    assert morning["uav"] == {"2026-03-16": 300}
+    assert learned_gap(list(morning["grid_patrol"].values())) == 60
+    assert learned_gap(list(morning["uav"].values())) is None
+    # At three in the night the patrol sleeps: after a weekend longer, on every fifth night.
+    asleep = gaps_at(client, NOW.replace(hour=19) - timedelta(days=1))["grid_patrol"]
+    mondays = {"2026-03-16", "2026-03-09", "2026-03-02", "2026-02-23"}
+    assert {d: g for d, g in asleep.items() if d in mondays} == dict.fromkeys(
+        mondays, night + 2 * day
+    )
+    assert {g for d, g in asleep.items() if d not in mondays} == {night}
+    # On a weekend it is compared with weekends only, one after the other in one gap.
+    sunday = gaps_at(client, datetime(2026, 3, 15, 2, 30, tzinfo=UTC), "grid_patrol")
+    assert set(sunday) == {"grid_patrol"}
+    assert set(sunday["grid_patrol"].values()) == {night + 2 * day}
+    # A gap that is not over is none: silence of days is not learned while it lasts.
+    late = gaps_at(client, NOW + timedelta(days=3))
+    assert set(late["mailbox"].values()) == {2 * hour}
+    client.command("DROP DATABASE test_gaps")
 
 
 def test_without_a_row_numbers_are_zero_and_instants_unknown(settings: Settings) -> None:

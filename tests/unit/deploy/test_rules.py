@@ -133,7 +133,9 @@ def test_the_scrape_example_asks_the_ports_of_the_embedded_parts() -> None:
     [job] = config["scrape_configs"]
     found = {t["labels"]["process"]: t["targets"] for t in job["static_configs"]}
     settings = Settings(port=8000)
-    ports = {part: settings.metrics_port(part) for part in ("worker", "sink", "monitor")}
+    ports = {
+        part: settings.metrics_port(part) for part in ("worker", "sink", "monitor", "connectors")
+    }
     ports["screen"] = settings.screen_port
     assert found == {part: [f"127.0.0.1:{port}"] for part, port in ports.items()}
     assert [(FOLDER / path).resolve() for path in config["rule_files"]] == [RULES.resolve()]
