@@ -1,0 +1,132 @@
+"""The merge policy: which reports are about one matter. Data that a city writes or learns from its links.
+
+``merge.yaml`` of a city pack, or a file of ``quanyu train dedupe``. The rule of the longest class prefix that
+is named counts. A class is a code of the taxonomy or, for foreign data, any label.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.city import CityPack
+from schemas.documents import read_document
+
+MAX_HOURS = 24.0 * 90
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Model):
+    """What nearness in place, nearness in time and likeness of words are worth; together at most 1."""
+
+    place: float = Field(0.6, ge=0, le=1)
+    delay: float = Field(0.15, ge=0, le=1)
+    text: float = Field(0.25, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _a_share(self) -> "Weights":
+        if not 0 < self.place + self.delay + self.text <= 1.000001:
+            raise ValueError("place, delay and text must add up to more than 0 and at most 1")
+        return self
+
+
+class Alarm(_Model):
+    """How alarms of one device follow each other.
+
+    ``state`` lasts (ponding, blocked fire lane): an alarm at most ``minutes`` after the one before says that it
+    is still open. ``event`` happens (fire, e-bike in a lift): only within ``minutes`` of the first is it the same.
+    """
+
+    kind: Literal["state", "event"] = "state"
+    minutes: float = Field(30.0, gt=0, le=24 * 60)
+
+
+class Rule(_Model):
+    """When two reports of a class are one matter.
+
+    ``radius_m`` metres and ``hours`` are counted from the report that opened the event, so that events do not
+    grow along a street or through a season. ``mode`` *address*: the same building by its normalised address,
+    the radius only where one of the two names none; *never*: only what is certain joins (a hand-over, the
+    same photo, the same long text, the same alarm).
+    """
+
+    mode: Literal["point", "address", "never"] = "point"
+    radius_m: float = Field(100.0, gt=0, le=2000)
+    hours: float = Field(72.0, gt=0, le=MAX_HOURS)
+    join: float = Field(0.3, ge=0, le=1, description="Score from which a report joins.")
+    review: float = Field(0.2, ge=0, le=1, description="Score from which a person is asked.")
+    weights: Weights = Weights()
+    alarm: Alarm = Alarm()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Rule":
+        if self.review > self.join:
+            raise ValueError("review must not be above join")
+        return self
+
+
+class MergePolicy(_Model):
+    """Rules by class prefix, and what holds for all classes."""
+
+    version: str = Field("merge-2", max_length=60, description="Kept with every link.")
+    default: Rule = Rule()
+    classes: dict[str, Rule] = Field(default_factory=dict)
+    alike: list[list[str]] = Field(
+        default_factory=list, description="Classes under which one matter is reported."
+    )
+    body_characters: int = Field(
+        25, ge=10, description="The same text of at least so many characters is the same matter."
+    )
+    body_days: float = Field(365.0, gt=0, le=3660)
+    part: list[str] = Field(
+        default_factory=list,
+        description="Words that say that only one dwelling of a building is concerned.",
+    )
+
+    @model_validator(mode="after")
+    def _alike_once(self) -> "MergePolicy":
+        codes = [code for group in self.alike for code in group]
+        twice = next((code for code in codes if codes.count(code) > 1), None)
+        if twice:
+            raise ValueError(f"alike names {twice} twice")
+        return self
+
+    def rule(self, class_code: str) -> Rule:
+        """The rule of a class."""
+        for length in range(len(class_code), 0, -1):
+            found = self.classes.get(class_code[:length])
+            if found:
+                return found
+        return self.default
+
+
+def read_policy(path: Path) -> MergePolicy:
+    """Read a policy file; :class:`schemas.errors.QuanyuError` names file, line and field at fault."""
+    return read_document(path, MergePolicy)
+
+
+def city_policy(city: CityPack) -> MergePolicy:
+    """The city's ``merge.yaml``; without one, radius and hours of its ``city.yaml``."""
+    path = city.folder / "merge.yaml"
+    if path.exists():
+        return read_policy(path)
+    default, classes = city.merge.default, city.merge.classes
+    return MergePolicy(
+        default=Rule(radius_m=default.radius_m, hours=default.hours),
+        classes={
+            code: Rule(radius_m=rule.radius_m, hours=rule.hours) for code, rule in classes.items()
+        },
+    )
+
+
+def write_policy(path: Path, policy: MergePolicy, comment: str) -> None:
+    """Write a policy file, ``comment`` above it; what equals the defaults is left out."""
+    document = policy.model_dump(mode="json", exclude_defaults=True)
+    document = {"version": policy.version} | document
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    body = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=None)
+    path.write_text(head + body, encoding="utf-8")

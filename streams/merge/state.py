@@ -1,0 +1,138 @@
+"""What merge remembers: events that may still be joined, and the reports of the last moments.
+
+A report is *young* for :data:`HORIZON_MS` of stream time. Only young reports are decided again when one that
+was received before them arrives after them; older decisions stand.
+"""
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+#: Reports that arrive at most so much out of order are decided as if they had come in order.
+HORIZON_MS = 120_000
+#: Reporters and tokens remembered of one event; a matter that the whole city reports stays bounded.
+REPORTERS_KEPT, TOKENS_KEPT = 20, 64
+#: Events kept only because somebody may send the same long text again; the oldest go first.
+ARCHIVE_KEPT = 100_000
+
+#: (ms, report id): the order in which reports are decided, whatever the order in which they arrive.
+Key = tuple[int, str]
+Token = tuple[Any, ...]
+#: One alarm of a device: its key, when it occurred, open or cleared, its event.
+AlarmSeen = tuple[int, str, int, str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """A report as merge sees it, and what was decided of it."""
+
+    at: int
+    id: str
+    occurred_at: int
+    received_at: int
+    channel: str
+    class_code: str
+    zone: str
+    lon: float | None
+    lat: float | None
+    district_code: str
+    grid_code: str
+    title: str
+    address: str
+    words: str
+    reporter: str
+    tokens: list[str]
+    device: str
+    alarm_state: str
+    building: str
+    part: bool
+    # decided
+    event: str = ""
+    relation: str = ""
+    score: float = 0.0
+    reason: str = ""
+    candidate: str = ""
+    moves: int = 0
+
+    @property
+    def opener(self) -> bool:
+        """Whether it opened its event."""
+        return self.relation in ("opened", "recurrence")
+
+
+@dataclass(slots=True, eq=False)
+class OpenEvent:
+    """An event that may still be joined."""
+
+    id: str
+    version: int
+    #: When its opener was decided, and the newest of its reports: ms of the order of decisions.
+    at: int
+    last_at: int
+    class_code: str
+    zone: str
+    lon: float | None
+    lat: float | None
+    district_code: str
+    grid_code: str
+    title: str
+    address: str
+    words: str
+    building: str
+    part: bool
+    device: str
+    first_report_id: str
+    first_channel: str
+    opener_occurred_at: int
+    occurred_at: int
+    last_occurred_at: int
+    opened_at: int
+    updated_at: int
+    count: int
+    priority: int
+    reporters: list[str]
+    tokens: list[list[Any]]
+    recurs_of: str | None = None
+    merged_into: str | None = None
+    cleared_at: int | None = None
+    closed_at: int | None = None
+    recurred_by: str | None = None
+    published: bool = False
+
+    def to_bytes(self) -> bytes:
+        """Compact form for the state topic."""
+        return to_json(_event_values(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "OpenEvent":
+        """Inverse of :meth:`to_bytes`."""
+        return cls(*json.loads(data))
+
+
+_event_values = attrgetter(*OpenEvent.__slots__)
+seen_values = attrgetter(*Seen.__slots__)
+#: One encoder for all: json.dumps would make one for each entry.
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(slots=True)
+class MergeState:
+    """The zones of one partition."""
+
+    events: dict[str, OpenEvent] = field(default_factory=dict)
+    #: Openers by the tokens of where they can be joined.
+    places: dict[Token, list[OpenEvent]] = field(default_factory=dict)
+    #: Earliest holder of a token that makes certain: at, report id, event id.
+    holders: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    #: Alarms of a device and class, by key: all young ones and the newest before them.
+    alarms: dict[Token, list[AlarmSeen]] = field(default_factory=dict)
+    archive: dict[str, bytes] = field(default_factory=dict)
+    young: dict[str, Seen] = field(default_factory=dict)
+    young_at: dict[Token, dict[str, Seen]] = field(default_factory=dict)
+    #: Entries of the state topic that hold young reports, oldest first: entry key, its newest report.
+    diary: deque[tuple[bytes, int]] = field(default_factory=deque)
+    newest: Key = (0, "")
+    stream_time: int = 0
+    swept_at: int = 0

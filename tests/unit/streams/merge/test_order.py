@@ -1,0 +1,146 @@
+"""The same reports in any arrival order within a minute, in any batches, over any restart: the same events."""
+
+import random
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.city import CityPack
+from schemas.codec import Codec
+from schemas.grids import METRES_PER_DEGREE
+from schemas.merge_policy import Alarm, MergePolicy, Rule
+from streams.merge.decide import MergeStep
+from tests.unit.streams.batches import NOW, Record, cut, records, run
+from tests.unit.tiny_city import IN_WEST, WEST
+
+MINUTE = 60_000
+POLICY = MergePolicy(
+    default=Rule(radius_m=60, hours=2),
+    classes={
+        "0102": Rule(radius_m=90, hours=2),
+        "0201": Rule(mode="address", radius_m=10, hours=4),
+        "0202": Rule(radius_m=40, hours=1, alarm=Alarm(kind="event", minutes=1)),
+    },
+    alike=[["0101", "0102"]],
+    part=["only mine"],
+)
+BODY = "这一段话足够长，所以不同的人说的是同一件事情，请有关部门尽快处理。"
+
+
+def report(number: int, drawn: dict[str, Any]) -> Record:
+    """A drawn report; its number only makes its ids."""
+    at = NOW + drawn["minute"] * MINUTE + drawn["ms"]
+    pointed = drawn["north"] is not None
+    return {
+        "report_id": f"r{number}",
+        "channel": "test",
+        "native_id": f"n{number}",
+        "occurred_at": at - drawn["delay"] * MINUTE,
+        "received_at": at,
+        "title": "t",
+        "text": drawn["text"],
+        "class_code": drawn["class_code"],
+        "lon": IN_WEST[0] if pointed else None,
+        "lat": IN_WEST[1] + drawn["north"] / METRES_PER_DEGREE if pointed else None,
+        "district_code": WEST,
+        "grid_code": WEST,
+        "zone": "core",
+        "address": drawn["address"],
+        "reporter_hash": drawn["reporter"],
+        "forwarded_from": drawn["forwarded"] and f"test/n{drawn['forwarded']}",
+        "media": drawn["media"],
+        "device": drawn["device"],
+        "alarm_state": drawn["alarm"] if drawn["device"] else "",
+        "source_topic": "reports.raw.test",
+        "source_partition": 0,
+        "source_offset": 0,
+    }
+
+
+DRAWN = st.fixed_dictionaries(
+    {
+        "minute": st.integers(0, 4),
+        "ms": st.integers(0, MINUTE - 1),
+        "delay": st.sampled_from([0, 0, 1, 45, 90]),
+        "text": st.sampled_from(["", "abcdef", "abcdeg", "only mine", BODY]),
+        "class_code": st.sampled_from(["0101", "0102", "0201", "0202"]),
+        "north": st.sampled_from([None, 0.0, 25.0, 50.0, 75.0, 100.0, 130.0]),
+        "address": st.sampled_from(["", "1 Main Street", "1 MAIN ST APT 2", "2 Main St"]),
+        "reporter": st.sampled_from(["", "h1", "h2"]),
+        "forwarded": st.sampled_from([None, None, None, 1, 2]),
+        "media": st.sampled_from([[], [], ["sha256:" + "0" * 64]]),
+        "device": st.sampled_from(["", "", "d1", "d2"]),
+        "alarm": st.sampled_from(["open", "open", "cleared"]),
+    }
+)
+
+
+def partition(codec: Codec, outputs: Any) -> set[frozenset[str]]:
+    """Which reports are together, by each report's last link."""
+    last = {
+        link["report_id"]: link["event_id"] for link in records(codec, outputs, "event.links")
+    }
+    together: dict[str, set[str]] = {}
+    for name, event in last.items():
+        together.setdefault(event, set()).add(name)
+    # What an event says of itself agrees with the links.
+    counts: dict[str, tuple[int, int]] = {}
+    for event in records(codec, outputs, "events"):
+        newest = counts.get(event["event_id"], (0, 0))
+        assert event["version"] > newest[0]
+        counts[event["event_id"]] = event["version"], event["report_count"]
+    assert {e: n for e, (_, n) in counts.items() if n} == {e: len(m) for e, m in together.items()}
+    return {frozenset(members) for members in together.values()}
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    drawn=st.lists(DRAWN, min_size=2, max_size=14),
+    shuffle=st.integers(0, 2**32),
+    cuts=st.lists(st.integers(1, 13), max_size=6),
+    restart=st.booleans(),
+)
+def test_arrival_order_within_a_minute_batches_and_restarts_change_no_event(
+    city: CityPack,
+    codec: Codec,
+    drawn: list[dict[str, Any]],
+    shuffle: int,
+    cuts: list[int],
+    restart: bool,
+) -> None:
+    reports = sorted(
+        (report(number, each) for number, each in enumerate(drawn)),
+        key=lambda r: (r["received_at"], r["report_id"]),
+    )
+    chance = random.Random(shuffle)  # noqa: S311 - a test's seeded order
+    # Each report arrives at most a minute after it was received.
+    arrived = sorted(reports, key=lambda r: r["received_at"] + chance.randrange(MINUTE))
+    told = []
+    for each, where, again in ((reports, [], False), (arrived, cuts, restart)):
+        values = [codec.encode("Report", r) for r in each]
+        outputs, _ = run(MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again)
+        told.append(partition(codec, outputs))
+    assert told[0] == told[1]
+
+
+def test_an_opener_that_arrives_late_takes_the_others_and_their_event_says_where_they_went(
+    city: CityPack, codec: Codec
+) -> None:
+    plain: dict[str, Any] = {
+        "minute": 0, "delay": 0, "text": "abc", "class_code": "0202", "address": "",
+        "reporter": "", "forwarded": None, "media": [], "device": "", "alarm": "",
+    }  # fmt: skip
+    first = report(1, plain | {"ms": 1000, "north": 0.0})
+    second = report(2, plain | {"ms": 2000, "north": 30.0})
+    values = [codec.encode("Report", r) for r in (second, first)]
+    outputs, _ = run(MergeStep(city, codec, POLICY), cut(values, [1], "reports"), restart=True)
+    relations = [link["relation"] for link in records(codec, outputs, "event.links")]
+    assert relations == ["opened", "opened", "split"]
+    last = {event["event_id"]: event for event in records(codec, outputs, "events")}
+    emptied = next(e for e in last.values() if not e["report_count"])
+    kept = next(e for e in last.values() if e["report_count"])
+    assert (emptied["merged_into"], emptied["status"]) == (kept["event_id"], "closed")
+    assert kept["report_count"] == 2
