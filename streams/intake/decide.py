@@ -19,8 +19,9 @@ from streams.batch import Batch, Decision, Output
 from streams.intake.classify import KeywordClassifier
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
+from streams.intake.privacy import mask, telephone
 
-RULE_VERSION = "intake-2"
+RULE_VERSION = "intake-3"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
@@ -252,6 +253,10 @@ class IntakeStep:
         class_code = classified.code if classified else ""
         written: bytes | None = None
         if draft.outcome == "accepted" and classified is not None:
+            # What people will read tells of the matter, not of who told it.
+            title, text = mask(draft.title), mask(draft.text)
+            address = mask(draft.place.texts[0])
+            phones = (*title.phones, *text.phones, *address.phones)
             report = {
                 "report_id": identity,
                 "channel": raw["channel"],
@@ -260,8 +265,8 @@ class IntakeStep:
                 "occurred_at": occurred.ms if occurred else raw["received_at"],
                 "occurred_offset_min": occurred.offset_min if occurred else 0,
                 "received_at": raw["received_at"],
-                "title": draft.title,
-                "text": draft.text,
+                "title": title.text,
+                "text": text.text,
                 "class_code": class_code,
                 "class_confidence": classified.confidence,
                 "class_method": classified.method,
@@ -274,8 +279,8 @@ class IntakeStep:
                 "grid_code": located.grid,
                 "locate_method": located.method,
                 "zone": located.zone,
-                "address": draft.place.texts[0],
-                "reporter_hash": self._hash(raw["reporter"]),
+                "address": address.text,
+                "reporter_hash": self._hash(raw["reporter"] or next(iter(phones), None)),
                 "forwarded_from": raw["forwarded_from"],
                 "media": raw["media"],
                 "device": clean(raw["device"]),
@@ -318,6 +323,8 @@ class IntakeStep:
         text = clean(reporter)
         if not text:
             return ""
+        if len(text) < 24 and len(digits := telephone(text)) >= 11:
+            text = digits  # however it was written, one number is one reporter
         return hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=16).hexdigest()
 
     def _undecodable(

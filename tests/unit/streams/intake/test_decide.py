@@ -169,11 +169,14 @@ def test_the_repetition_of_a_refused_report_is_a_duplicate(step: IntakeStep, cod
 
 def test_whoever_reported_cannot_be_read_from_a_report(city: CityPack, codec: Codec) -> None:
     raws = [raw_report("a", reporter="13800000000"), raw_report("b", reporter="１３８0000 0000")]
-    raws.append(raw_report("c", reporter="13800000000"))
+    raws.append(raw_report("c", reporter="13800000001"))
+    raws.append(raw_report("d", text="路灯不亮，电话138-0000-0000"))
     _, reports = decide(IntakeStep(city, codec, b"secret"), codec, *raws)
     hashes = [report["reporter_hash"] for report in reports]
-    assert hashes[0] == hashes[2] != hashes[1]
-    assert "13800000000" not in str(reports)
+    # One number is one reporter, however it is written and wherever it stands.
+    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]
+    assert "1380000" not in str(reports)
+    assert "138-0000" not in str(reports)
     _, other = decide(IntakeStep(city, codec, b"another"), codec, raws[0])
     assert other[0]["reporter_hash"] != hashes[0]
 
