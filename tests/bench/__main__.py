@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import decisions, end_to_end, transport
+from tests.bench import channels, decisions, end_to_end, transport
 
 
 def machine() -> dict[str, Any]:
@@ -36,15 +36,20 @@ def main() -> None:
     moved = transport.run()
     progress.print(f"{moved}\nend to end, {arguments.reports} reports …")
     whole = end_to_end.run(arguments.reports)
+    progress.print("each channel transport into Kafka …")
+    carried = channels.run()
     progress.print("the steps without broker and engine …")
     pure = decisions.run()
     result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
+    result["channels"] = carried
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return
     table = Table("figure", "value", title=str(result["machine"]))
     for name, value in moved.items():
         table.add_row(f"transport: {name}", f"{value:,}")
+    for name, value in carried.items():
+        table.add_row(f"channel transport: {name}, reports/s into Kafka", f"{value:,}")
     table.add_row(
         "end to end: reports/s, raw topic to visible", f"{whole['pipeline']['reports_per_s']:,}"
     )
