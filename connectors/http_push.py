@@ -1,35 +1,64 @@
 """``POST /channels/{name}/reports``: channels push, 202 means that the broker has it.
 
-One report or many as JSON, an API key per channel in ``X-API-Key``. Nothing is taken in half: a body
+One report or an array as JSON, or one as a form where the channel takes forms. A channel proves itself by
+its key in ``X-API-Key``, or by a signature (:mod:`connectors.signature`). Nothing is taken in half: a body
 with one bad report is refused whole, naming it; and a sender that gets no 202 sends the same again.
+
+JSON is read strictly, because what two readers read differently is later disputed: UTF-8; no NaN, Infinity
+or number beyond a double; no name twice in one object; nested at most 20 deep. Half of a surrogate pair is
+no character: in a text it becomes U+FFFD, in an id it is refused, since two ids would become one.
 """
 
+import asyncio
+import contextlib
 import hmac
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
-from connectors.mapping import to_raw_report
-from connectors.publish import BrokerBehind, Publisher, Unpublishable
+from connectors import signature
+from connectors.forms import (
+    FORM_LIMIT,
+    FORM_TYPES,
+    MULTIPART,
+    URLENCODED,
+    Form,
+    keep,
+    read_form,
+)
+from connectors.mapping import RawReport, media_items, to_raw_report
+from connectors.publish import CONFIRM_TIMEOUT_S, BrokerBehind, Publisher, Unpublishable
+from connectors.refusal import Refusal, Refused
 from schemas import metrics
-from schemas.channels import ChannelSpec, channel_names, load_channel
+from schemas.channels import ChannelSpec, HttpTransport, channel_names, load_channel, load_channels
 from schemas.ids import report_id
 from schemas.settings import Settings
 from schemas.texts import clean
 
-#: A batch of 500 long reports is below 2 MB; photos come by reference.
+#: A batch of 500 long reports is below 2 MB; photos come by reference, or as files of a form.
 BODY_LIMIT = 6 * 1024 * 1024
+#: Seconds in which a whole body has to be there; a form with its files has longer.
+BODY_S, FORM_S = 20.0, 60.0
 REPORTS_LIMIT = 1_000
+#: Values of a body, counted by what stands between them: six megabytes of [] take seconds to read.
+VALUES_LIMIT = 200_000
 DEPTH_LIMIT = 20
+#: Pushes that are read and published at once; the others wait, and never for the screen's threads.
+THREADS = 32
 TRANSPORT = "http_push"
-_KEYS = TypeAdapter(dict[str, str])
+_KEYS = TypeAdapter(dict[str, str | list[str]])
 
 
 class Accepted(BaseModel):
@@ -39,46 +68,38 @@ class Accepted(BaseModel):
     reports: list[str] = Field(description="report_id of each, in the order sent.")
 
 
-class Refusal(BaseModel):
-    """Answer to a refused push: what is wrong, and where."""
-
-    error: str
-    field: str | None = None
-    index: int | None = None
-
-
-class Refused(Exception):
-    """A push that is not taken; carries the answer."""
-
-    def __init__(
-        self, status: int, reason: str, error: str, field: str | None = None, index: int | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(error)
-        self.status, self.reason, self.headers = status, reason, dict(headers or {})
-        self.body = Refusal(error=error, field=field, index=index)
-
-
 class Keys:
-    """API keys by channel, read again when their file changes, so that keys rotate without restart."""
+    """Channels' keys, read again when their file changes, so that keys rotate without restart.
+
+    A channel has one key, or a list of which each is good: first the new one is added, then every sender
+    moves to it, then the old one is taken out.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_at: tuple[int, int] | None = None
-        self._keys: dict[str, str] = {}
+        self._keys: dict[str, list[str]] = {}
+
+    def of(self, channel: str) -> list[str]:
+        """The channel's keys, none of them empty; senders of ours use the first."""
+        self._refresh()
+        return self._keys.get(channel, [])
 
     def accepts(self, channel: str, key: str) -> bool:
-        """Whether ``key`` is the channel's, in constant time."""
-        self._refresh()
-        known = self._keys.get(channel, "")
-        return bool(known) and hmac.compare_digest(known.encode(), key.encode())
+        """Whether ``key`` is one of the channel's, in constant time."""
+        given = key.encode()
+        return sum(hmac.compare_digest(known.encode(), given) for known in self.of(channel)) > 0
 
     def _refresh(self) -> None:
         try:
             stat = self._path.stat()
             stamp = (stat.st_mtime_ns, stat.st_size)
             if stamp != self._read_at:
-                self._keys = _KEYS.validate_json(self._path.read_bytes(), strict=True)
+                found = _KEYS.validate_json(self._path.read_bytes(), strict=True)
+                self._keys = {
+                    channel: [key for key in ([keys] if isinstance(keys, str) else keys) if key]
+                    for channel, keys in found.items()
+                }
                 self._read_at = stamp
         except (OSError, ValidationError):
             self._keys, self._read_at = {}, None
@@ -87,83 +108,108 @@ class Keys:
 def router(settings: Settings, publisher: Publisher) -> APIRouter:
     """The push interface of every channel with transport ``http``."""
     routes = APIRouter(tags=["channels"])
-    keys = Keys(settings.keys_path)
+    keys, replays = Keys(settings.keys_path), signature.Replays()
+    threads = ThreadPoolExecutor(THREADS, "push")
+
+    def take(
+        spec: ChannelSpec, headers: Headers, body: bytes, secrets: list[str], since: float
+    ) -> list[str]:
+        """Read, keep and publish; the report ids."""
+        if time.monotonic() - since > CONFIRM_TIMEOUT_S:
+            # Its sender is about to give up; those behind it have waited for as long.
+            raise _not_now("broker_behind", "too many requests wait for the broker", 5)
+        with _signed(spec, headers, body, secrets, replays):
+            payloads: list[bytes | None]
+            if _media_type(headers) in FORM_TYPES:
+                form = read_form(spec, body, headers["content-type"])
+                natives, payloads = [form.native], [None]
+            else:
+                form = Form()
+                natives, payloads = _read(spec, body)
+            raws = _raw_reports(spec, natives, payloads)
+            if form.files:
+                keep(settings.home, form.files)
+            _publish(publisher, raws)
+        return [report_id(spec.name, clean(raw["native_id"]), raw["revision"]) for raw in raws]
 
     @routes.post(
         "/channels/{name}/reports",
         status_code=202,
         response_model=Accepted,
-        responses={code: {"model": Refusal} for code in (400, 401, 404, 413, 415, 429)},
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {
-                            "anyOf": [
-                                {"type": "object"},
-                                {"type": "array", "items": {"type": "object"}},
-                            ]
-                        }
-                    }
-                },
-            }
-        },
+        responses=_responses(),
+        openapi_extra=_request(),
+        dependencies=[
+            Security(APIKeyHeader(name="X-API-Key", scheme_name="key", auto_error=False)),
+            Security(
+                APIKeyHeader(
+                    name=signature.SIGNATURE_HEADER,
+                    scheme_name="signature",
+                    auto_error=False,
+                    description=f"With {signature.TIMESTAMP_HEADER}; channels that are signed "
+                    "take this and no key.",
+                )
+            ),
+        ],
     )
-    async def push(
-        name: str, request: Request, x_api_key: Annotated[str | None, Header()] = None
-    ) -> JSONResponse:
+    async def push(request: Request) -> JSONResponse:
         """Take one report or an array of reports in the channel's own fields."""
+        name, headers = request.path_params["name"], request.headers
         try:
             spec = _channel(name)
-            if not keys.accepts(name, x_api_key or ""):
+            known = keys.of(name)
+            if _http(spec).signed:
+                _timely(headers)
+            elif not keys.accepts(name, headers.get("x-api-key", "")):
                 raise Refused(401, "key", f"X-API-Key is missing or not the key of {name}")
-            natives, payloads = _read(
-                spec, await _body(request), request.headers.get("content-type", "")
+            body = await _body(request, *_limits(spec, headers))
+            ids = await asyncio.get_running_loop().run_in_executor(
+                threads, take, spec, headers, body, known, time.monotonic()
             )
-            received_at = int(time.time() * 1000)
-            raws = [
-                to_raw_report(
-                    spec, native, received_at=received_at, connector=TRANSPORT, payload=payload
-                )
-                for native, payload in zip(natives, payloads, strict=True)
-            ]
-            for index, raw in enumerate(raws):
-                if raw["defects"]:
-                    field = raw["defects"][0].partition(":")[0]
-                    raise Refused(
-                        400, "defect", raw["defects"][0], _native_field(spec, field), index
-                    )
-                if not clean(raw["native_id"]):
-                    raise Refused(
-                        400,
-                        "missing_native_id",
-                        f"{spec.native_id} is missing, empty or neither text nor number",
-                        _native_field(spec, "native_id"),
-                        index,
-                    )
-            await run_in_threadpool(_publish, publisher, raws)
         except Refused as refused:
-            metrics.CHANNEL_REFUSED.labels(
-                name if name in channel_names() else "unknown", TRANSPORT, refused.reason
-            ).inc()
-            return JSONResponse(
-                refused.body.model_dump(exclude_none=True), refused.status, headers=refused.headers
-            )
-        ids = [report_id(name, clean(raw["native_id"]), raw["revision"]) for raw in raws]
+            return _answer(name, refused)
         return JSONResponse({"accepted": len(ids), "reports": ids}, 202)
+
+    @routes.api_route(
+        "/channels/{rest:path}",
+        methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"],
+        include_in_schema=False,
+    )
+    async def elsewhere(request: Request) -> JSONResponse:
+        name, _, what = request.path_params["rest"].partition("/")
+        if what != "reports":
+            return _answer(
+                name,
+                Refused(404, "unknown_address", "no such address; POST /channels/<name>/reports"),
+            )
+        return _answer(
+            name,
+            Refused(405, "method", f"{request.method[:10]} is not POST", headers={"Allow": "POST"}),
+        )
 
     return routes
 
 
-def _publish(publisher: Publisher, raws: list[dict[str, Any]]) -> None:
+def _answer(name: str, refused: Refused) -> JSONResponse:
+    """The refusal, counted; a label never holds what a stranger typed."""
+    known = name if name in channel_names() else "unknown"
+    metrics.CHANNEL_REFUSED.labels(known, TRANSPORT, refused.reason).inc()
+    return JSONResponse(
+        refused.body.model_dump(exclude_none=True), refused.status, headers=refused.headers
+    )
+
+
+def _not_now(reason: str, problem: str, retry_after_s: int) -> Refused:
+    return Refused(
+        429, reason, f"not taken: {problem}; send the same again",
+        headers={"Retry-After": str(retry_after_s)},
+    )  # fmt: skip
+
+
+def _publish(publisher: Publisher, raws: list[RawReport]) -> None:
     try:
         publisher.publish(raws, TRANSPORT)
     except BrokerBehind as error:
-        raise Refused(
-            429, "broker_behind", f"not taken: {error}; send the same again",
-            headers={"Retry-After": str(error.retry_after_s)},
-        ) from None  # fmt: skip
+        raise _not_now("broker_behind", str(error), error.retry_after_s) from None
     except Unpublishable as error:
         raise Refused(
             413, "record_too_large", f"a report is larger than the broker takes: {error}"
@@ -175,8 +221,137 @@ def _channel(name: str) -> ChannelSpec:
         spec = load_channel(name)
         if spec.transports.http is not None:
             return spec
-    known = ", ".join(n for n in channel_names() if load_channel(n).transports.http)
+    known = ", ".join(_pushing())
     raise Refused(404, "unknown_channel", f"no channel {name[:60]!r} that pushes; known: {known}")
+
+
+def _pushing() -> list[str]:
+    return [name for name, spec in load_channels().items() if spec.transports.http]
+
+
+def _http(spec: ChannelSpec) -> HttpTransport:
+    return cast(HttpTransport, spec.transports.http)  # _channel gives no other
+
+
+def _timely(headers: Headers) -> None:
+    """Refuse what no body can heal before one is read."""
+    try:
+        signature.timely(
+            headers.get(signature.TIMESTAMP_HEADER),
+            headers.get(signature.SIGNATURE_HEADER),
+            time.time(),
+        )
+    except signature.BadSignature as error:
+        raise Refused(401, error.reason, str(error)) from None
+
+
+@contextlib.contextmanager
+def _signed(
+    spec: ChannelSpec,
+    headers: Headers,
+    body: bytes,
+    secrets: list[str],
+    replays: signature.Replays,
+) -> Iterator[None]:
+    """Holds the request's signature, where the channel is signed; used up when all went well."""
+    if not _http(spec).signed:
+        yield
+        return
+    timestamp = headers[signature.TIMESTAMP_HEADER]
+    try:
+        digest = signature.verified(secrets, timestamp, headers[signature.SIGNATURE_HEADER], body)
+        left_s = int(timestamp) + signature.WINDOW_S - time.time()
+        with replays.once(digest, left_s + 1.0):
+            yield
+    except signature.BadSignature as error:
+        raise Refused(401, error.reason, str(error)) from None
+    except signature.NotNow as error:
+        raise _not_now("under_way", str(error), 1) from None
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _limits(spec: ChannelSpec, headers: Headers) -> tuple[int, float]:
+    """Bytes and seconds that the body may take; :class:`Refused` when it is nothing we read."""
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        # A few kilobytes may inflate to gigabytes.
+        raise Refused(
+            415, "content_encoding", f"Content-Encoding {coding[:60]!r}; send the body as it is",
+            headers={"Accept-Encoding": "identity"},
+        )  # fmt: skip
+    kind = _media_type(headers)
+    if kind in ("application/json", ""):
+        return BODY_LIMIT, BODY_S
+    if _http(spec).form and kind in FORM_TYPES:
+        return (FORM_LIMIT, FORM_S) if kind == MULTIPART else (BODY_LIMIT, BODY_S)
+    taken = ["application/json", *(FORM_TYPES if _http(spec).form else ())]
+    raise Refused(415, "content_type", f"Content-Type {kind[:60]!r}; send {' or '.join(taken)}")
+
+
+async def _body(request: Request, limit: int, limit_s: float) -> bytes:
+    """The body, never more of it than the limit, whatever the header says, and never for longer."""
+    parts, size = [], 0
+    # What is left of the body is not waited for.
+    close = {"Connection": "close"}
+    try:
+        async with asyncio.timeout(limit_s):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise Refused(
+                        413,
+                        "body_too_large",
+                        f"the body is larger than {limit} bytes; send fewer at once",
+                        headers=close,
+                    )
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(
+            408, "slow_body", f"the body was not there within {limit_s:g} s", headers=close
+        ) from None
+    except ClientDisconnect:
+        raise Refused(400, "disconnected", "the sender left before the body's end") from None
+    return b"".join(parts)
+
+
+def _raw_reports(
+    spec: ChannelSpec, natives: list[dict[str, Any]], payloads: list[bytes | None]
+) -> list[RawReport]:
+    """The raw reports, each with an id and nothing unread in it."""
+    received_at = int(time.time() * 1000)
+    raws = []
+    for index, (native, payload) in enumerate(zip(natives, payloads, strict=True)):
+        media = spec.fields.get("media")
+        if media and len(media_items(native, media)) > _http(spec).media_limit:
+            raise Refused(
+                400, "media_limit", f"at most {_http(spec).media_limit} photos or files a report",
+                _native_field(spec, "media"), index,
+            )  # fmt: skip
+        raw = to_raw_report(
+            spec, native, received_at=received_at, connector=TRANSPORT, payload=payload
+        )
+        if raw["defects"]:
+            field = raw["defects"][0].partition(":")[0]
+            raise Refused(400, "defect", raw["defects"][0], _native_field(spec, field), index)
+        native_id = clean(raw["native_id"])
+        if not native_id or "\ufffd" in native_id:
+            problem = (
+                "holds half a character"
+                if native_id
+                else "is missing, empty or neither text nor number"
+            )
+            raise Refused(
+                400,
+                "broken_native_id" if native_id else "missing_native_id",
+                f"{spec.native_id} {problem}",
+                _native_field(spec, "native_id"),
+                index,
+            )
+        raws.append(raw)
+    return raws
 
 
 def _native_field(spec: ChannelSpec, field: str) -> str:
@@ -187,31 +362,17 @@ def _native_field(spec: ChannelSpec, field: str) -> str:
     return source if isinstance(source, str) else str(source[0])
 
 
-async def _body(request: Request) -> bytes:
-    """The body, never more of it than the limit, whatever the header says."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > BODY_LIMIT:
-            raise Refused(
-                413,
-                "body_too_large",
-                f"the body is larger than {BODY_LIMIT} bytes; send fewer at once",
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _read(
-    spec: ChannelSpec, body: bytes, content_type: str
-) -> tuple[list[dict[str, Any]], list[bytes | None]]:
+def _read(spec: ChannelSpec, body: bytes) -> tuple[list[dict[str, Any]], list[bytes | None]]:
     """Native messages and, for a single one, its very bytes."""
-    if content_type.partition(";")[0].strip().lower() not in ("application/json", ""):
-        raise Refused(
-            415, "content_type", f"Content-Type {content_type[:60]!r}; send application/json"
-        )
+    if sum(map(body.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
+        raise Refused(413, "too_many", f"more than {VALUES_LIMIT} values; send fewer at once")
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        document = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_float=_number,
+            object_pairs_hook=_object,
+        )
     except UnicodeDecodeError as error:
         raise Refused(400, "encoding", f"the body is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -238,6 +399,22 @@ def _read(
     return natives, cast(list[bytes | None], single)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0][:60].encode(errors="replace").decode()
+        raise Refused(400, "duplicate_name", f"{twice!r} stands twice in one object", twice)
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is beyond any number here")
+    return number
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
@@ -255,3 +432,80 @@ def _depth(value: Any) -> int:
         elif isinstance(item, list):
             todo.extend((child, depth + 1) for child in item)
     return deepest
+
+
+#: What each refusal means, for the interface's description.
+_REFUSALS = {
+    400: "A report or the form at fault, named.",
+    401: "Wrong key; signature wrong, expired or replayed.",
+    404: "No channel of this name that pushes.",
+    408: "The body came too slowly.",
+    413: "Too large, or too many at once.",
+    415: "Neither JSON nor a form that the channel takes; or compressed.",
+    429: "The broker is behind; nothing is promised, send the same again.",
+    507: "No room for attachments; nothing was taken.",
+}
+
+
+def _responses() -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {
+        code: {"model": Refusal, "description": meaning} for code, meaning in _REFUSALS.items()
+    }
+    found[429]["headers"] = {
+        "Retry-After": {
+            "description": "Seconds.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    }
+    return found
+
+
+def _request() -> dict[str, Any]:
+    """What a push consists of, in OpenAPI; FastAPI sees only the request."""
+    report = {"type": "object", "description": "A report in the channel's own fields."}
+    texts = {"type": "object", "additionalProperties": {"type": "string"}}
+    parts = {"type": "string", "format": "binary"}
+    return {
+        "parameters": [
+            {
+                "name": "name",
+                "in": "path",
+                "required": True,
+                "description": "The channel.",
+                "schema": {"type": "string", "enum": _pushing()},
+            },
+            {
+                "name": signature.TIMESTAMP_HEADER,
+                "in": "header",
+                "description": "Unix time in seconds, with a signature.",
+                "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,11}$"},
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "description": "Forms are taken from channels whose spec says so.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "anyOf": [
+                            report,
+                            {
+                                "type": "array",
+                                "items": report,
+                                "minItems": 1,
+                                "maxItems": REPORTS_LIMIT,
+                            },
+                        ]
+                    }
+                },
+                URLENCODED: {"schema": texts},
+                MULTIPART: {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": {"anyOf": [{"type": "string"}, parts]},
+                    }
+                },
+            },
+        },
+    }

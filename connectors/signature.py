@@ -9,8 +9,8 @@ inside the window passes, and intake recognises its reports as duplicates by the
 
 import contextlib
 import hashlib
-import hmac
 import heapq
+import hmac
 import re
 import threading
 import time

@@ -113,7 +113,11 @@ GOOD = {"id": "good"}
         ([GOOD, {"id": ""}], 400, "id is missing", {"field": "id", "index": 1}),
         ([GOOD, {"id": True}], 400, "id is missing", {"field": "id", "index": 1}),
         ([GOOD, {"id": {"a": 1}}], 400, "id is missing", {"field": "id", "index": 1}),
-        (b'{"id": 1e999}', 400, "id is missing", {"field": "id", "index": 0}),
+        (b'{"id": 1e999}', 400, "1e999 is beyond", {}),
+        (b'[{"id": "a"}, {"id": "b", "x": {"y": 1, "z": 2, "y": 1}}]', 400, "twice", {"field": "y"}),
+        (b'[{"id": "a"}, {"id": "b\\ud83d"}]', 400, "half a", {"field": "id", "index": 1}),
+        (b'{"id": "b", "x": [' + b"[]," * 400_000 + b"[]]}", 413, "values", {}),
+        ([GOOD, {"id": "b", "photos": ["a"] * 10}], 400, "at most 9", {"field": "photos", "index": 1}),
         ([GOOD, {"id": " \x00"}], 400, "id is missing", {"field": "id", "index": 1}),
         ([GOOD, {"id": "b", "revision": "x"}], 400, "revision", {"field": "revision", "index": 1}),
         ([{"id": "b", "title": "x" * 200_000}], 400, "title", {"field": "title", "index": 0}),
@@ -134,6 +138,7 @@ def test_a_bad_body_is_refused_whole_saying_what_and_where(
     refusal = answer.json()
     assert answer.status_code == status
     assert words in refusal.pop("error")
+    assert refusal.pop("reason")
     assert refusal == place_of
     assert publisher.published == []
     assert push(GOOD).status_code == 202
