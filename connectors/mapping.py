@@ -221,6 +221,8 @@ def _first(native: Mapping[str, Any], source: str | list[str]) -> str | None:
 
 def _text(value: Any) -> str:
     """A cell as text: dates in ISO 8601, whole floats without their point."""
+    if type(value) is str:
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
     if value is None or isinstance(value, dict | list | bool):
         return "" if value is None else str(value)
     if isinstance(value, datetime):
