@@ -10,7 +10,7 @@ import typer
 from schemas.errors import QuanyuError
 
 AREAS = (
-    *("stack", "schemas", "topics", "tables", "replay", "simulate", "audit", "dlq"),
+    *("stack", "city", "schemas", "topics", "tables", "replay", "simulate", "audit", "dlq"),
     *("bench", "faults", "demo"),
 )
 

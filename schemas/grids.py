@@ -7,14 +7,18 @@ roll-up is a prefix and a point is located once, at the finest level. Every grid
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import shapely
 from shapely.errors import ShapelyError
 
@@ -23,6 +27,7 @@ from schemas.errors import QuanyuError
 #: Coarse to fine; the value is the length of the level's code.
 LEVELS = {"district": 6, "street": 9, "community": 12, "compound": 15, "micro": 18}
 SPECIAL = "special"
+SPECIAL_CODE = re.compile(r"\A\d{12}Z\d{3}\Z")
 
 #: Metres per degree of latitude; longitude is scaled by the cosine of the city's latitude.
 METRES_PER_DEGREE = 111_320.0
@@ -32,6 +37,22 @@ SNAP_METRES = 15.0
 
 Codes = npt.NDArray[np.str_]
 Floats = npt.NDArray[np.float64]
+Days = npt.NDArray[np.datetime64]
+Polygons = npt.NDArray[np.object_]
+
+_NONE = np.iinfo(np.int64).max
+
+
+def is_code(code: str, level: str) -> bool:
+    """Whether a code is written as those of the level are."""
+    if level == SPECIAL:
+        return SPECIAL_CODE.match(code) is not None
+    return len(code) == LEVELS[level] and code.isascii() and code.isdigit()
+
+
+def level_of(code: str) -> str:
+    """Level of a grid's code; empty when it is none."""
+    return next((level for level in (*LEVELS, SPECIAL) if is_code(code, level)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +68,197 @@ class Grid:
 
 
 class GridLayer:
-    """The grids of one level with their polygons (CGCS2000), ready to locate points in batches."""
+    """The grids of one level with their polygons (CGCS2000), ready to locate points in batches.
 
-    def __init__(self, grids: Sequence[Grid], polygons: npt.NDArray[np.object_]) -> None:
-        order = sorted(range(len(grids)), key=lambda i: grids[i].code)
-        self.grids = [grids[i] for i in order]
-        self.polygons = polygons[order]
-        self.codes: Codes = np.array([grid.code for grid in self.grids])
-        shapely.prepare(self.polygons)
-        self._tree = shapely.STRtree(self.polygons)
+    Sorted by code. A code may stand more than once when its validities do not overlap.
+    """
+
+    def __init__(self, grids: Sequence[Grid], polygons: Polygons) -> None:
+        order = sorted(range(len(grids)), key=lambda i: (grids[i].code, grids[i].valid_from))
+        grids = [grids[i] for i in order]
+        self.level = grids[0].level if grids else ""
+        self.codes: Codes = np.array([grid.code for grid in grids], dtype=np.str_)
+        self.names = [grid.name for grid in grids]
+        self.valid_from: Days = np.array([grid.valid_from for grid in grids], dtype="datetime64[D]")
+        self.valid_to: Days = np.array([grid.valid_to for grid in grids], dtype="datetime64[D]")
+        self.synthetic: npt.NDArray[np.bool_] = np.array([grid.synthetic for grid in grids], bool)
+        self.polygons: Polygons = polygons[order]
 
     def __len__(self) -> int:
-        return len(self.grids)
+        return len(self.codes)
 
-    def locate(self, lon: Floats, lat: Floats) -> npt.NDArray[np.int64]:
+    @cached_property
+    def grids(self) -> list[Grid]:
+        """The same as objects, in the order of the columns."""
+        columns = zip(
+            self.codes.tolist(),
+            self.names,
+            self.valid_from.tolist(),
+            self.valid_to.tolist(),
+            self.synthetic.tolist(),
+            strict=True,
+        )
+        return [Grid(code, name, self.level, *rest) for code, name, *rest in columns]
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self.polygons)
+
+    @cached_property
+    def versioned(self) -> bool:
+        """Whether the day matters: the grids are not all valid from one day on for ever."""
+        return len(np.unique(self.valid_from)) > 1 or not np.isnat(self.valid_to).all()
+
+    def locate(
+        self, lon: Floats, lat: Floats, days: Days | None = None, snap: bool = True
+    ) -> npt.NDArray[np.int64]:
         """Index of the grid of each point, -1 for none.
 
         A point on a border belongs to the grid with the lowest code, whichever side it was digitised
-        from: the one border rule. A point up to :data:`SNAP_METRES` outside every grid belongs to the
-        nearest. Coordinates are CGCS2000 degrees; NaN gives -1.
+        from: the one border rule. With ``snap`` a point up to :data:`SNAP_METRES` outside every grid
+        belongs to the nearest. Coordinates are CGCS2000 degrees; NaN gives -1. Only grids valid on a
+        point's day count; a day before the layer's first is its first, and without ``days`` the grids
+        count that have not ended.
         """
-        found = np.full(len(lon), np.iinfo(np.int64).max, dtype=np.int64)
+        found = np.full(len(lon), _NONE, dtype=np.int64)
         points = np.asarray(shapely.points(lon, lat))
-        which, index = self._tree.query(points, predicate="intersects")
+        which, index = self._valid(self._tree.query(points, predicate="intersects"), days)
         # Grids are sorted by code, so the lowest index is the lowest code.
         np.minimum.at(found, which, index)
-        found[found == np.iinfo(np.int64).max] = -1
-        missing = np.flatnonzero((found < 0) & np.isfinite(lon) & np.isfinite(lat))
-        if len(missing):
-            which, index = self._tree.query_nearest(
-                points[missing], max_distance=SNAP_METRES / METRES_PER_DEGREE, all_matches=True
-            )
-            nearest = np.full(len(missing), np.iinfo(np.int64).max, dtype=np.int64)
-            np.minimum.at(nearest, which, index)
-            nearest[nearest == np.iinfo(np.int64).max] = -1
-            found[missing] = nearest
+        if snap:
+            missing = np.flatnonzero((found == _NONE) & np.isfinite(lon) & np.isfinite(lat))
+            if len(missing):
+                near = self._tree.query(
+                    points[missing], "dwithin", distance=SNAP_METRES / METRES_PER_DEGREE
+                )
+                which, index = self._valid(near, None if days is None else days[missing])
+                away = shapely.distance(points[missing[which]], self.polygons[index])
+                # Backwards, so that of a point's candidates the nearest is written last.
+                order = np.lexsort((index, away))[::-1]
+                found[missing[which[order]]] = index[order]
+        found[found == _NONE] = -1
         return found
 
+    def _valid(self, pairs: npt.NDArray[np.int64], days: Days | None) -> npt.NDArray[np.int64]:
+        """Of the pairs (point, grid), as two rows, those that are valid on the point's day."""
+        if not self.versioned:
+            return pairs
+        which, index = pairs
+        until = self.valid_to[index]
+        if days is None:
+            kept = np.isnat(until)
+        else:
+            day = np.maximum(days, self.valid_from.min())[which]
+            kept = (self.valid_from[index] <= day) & (np.isnat(until) | (day < until))
+        return pairs[:, kept]
 
-def write_layer(path: Path, grids: Iterable[Grid], polygons: npt.NDArray[np.object_]) -> None:
+
+class Grids:
+    """All levels of one city, each read when it is first asked for."""
+
+    def __init__(self, files: Mapping[str, Path], whole_from: str = "") -> None:
+        """``files``: level → GeoJSON or parquet. ``whole_from``: from this level down every grid is
+        divided without a gap, so that only the finest of them has to be searched."""
+        self._files = files
+        self._layers: dict[str, GridLayer] = {}
+        self.levels = tuple(level for level in LEVELS if level in files)
+        geographic = list(reversed(self.levels))
+        if whole_from:
+            geographic = [geographic[0], *(v for v in geographic if LEVELS[v] < LEVELS[whole_from])]
+        self._searched = geographic
+
+    @property
+    def finest(self) -> str:
+        """The finest geographic level that the city has."""
+        return self.levels[-1]
+
+    @property
+    def has_special(self) -> bool:
+        """Whether there are special grids."""
+        return SPECIAL in self._files
+
+    def layer(self, level: str) -> GridLayer:
+        """The grids of a level; :class:`QuanyuError` when the city has none."""
+        layer = self._layers.get(level)
+        if layer is None:
+            path = self._files.get(level)
+            if path is None:
+                raise QuanyuError(
+                    f"no grids of the level {level!r}; there are {', '.join(self._files)}"
+                )
+            layer = read_table(path) if path.suffix == ".parquet" else read_layer(path, level)
+            self._layers[level] = layer
+        return layer
+
+    @cached_property
+    def _overlaid(self) -> list[GridLayer]:
+        special = [self.layer(SPECIAL)] if self.has_special else []
+        return special + [self.layer(level) for level in self._searched]
+
+    @property
+    def versioned(self) -> bool:
+        """Whether the day matters to :meth:`locate`."""
+        return any(layer.versioned for layer in self._overlaid)
+
+    def locate(self, lon: Floats, lat: Floats, days: Days | None = None) -> Codes:
+        """Code of the grid of each point, empty for none.
+
+        A special grid goes before geography; else the finest level that holds the point (属地兜底: a
+        point in a gap of a fine level belongs to the next coarser grid), there the lowest code; else
+        the nearest grid within the snap. ``days`` as in :meth:`GridLayer.locate`.
+        """
+        codes: Codes = np.full(len(lon), "", dtype="<U18")
+        for snap in (False, True):
+            for layer in self._overlaid:
+                if snap and layer.level == SPECIAL:
+                    continue
+                pending = np.flatnonzero(codes == "")
+                if not len(pending):
+                    return codes
+                day = None if days is None else days[pending]
+                found = layer.locate(lon[pending], lat[pending], day, snap)
+                hit = found >= 0
+                codes[pending[hit]] = layer.codes[found[hit]]
+        return codes
+
+
+def write_table(path: Path, layer: GridLayer) -> None:
+    """Write a layer as parquet (polygons as WKB); the same layer gives the same bytes."""
+    table = pa.table(
+        {
+            "code": pa.array(layer.codes.tolist(), pa.string()),
+            "name": pa.array(layer.names, pa.string()),
+            "valid_from": pa.array(layer.valid_from, pa.date32()),
+            "valid_to": pa.array(layer.valid_to, pa.date32()),
+            "synthetic": pa.array(layer.synthetic, pa.bool_()),
+            # The name and encoding that GeoParquet 1.0 takes for granted.
+            "geometry": pa.array(shapely.to_wkb(layer.polygons, byte_order=1), pa.binary()),
+        },
+        metadata={"level": layer.level},
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_table(path: Path) -> GridLayer:
+    """Read what :func:`write_table` wrote; :class:`QuanyuError` when the file is gone or damaged."""
+    try:
+        table = pq.read_table(path)
+        layer = GridLayer((), np.empty(0, dtype=object))
+        layer.level = table.schema.metadata[b"level"].decode()
+        layer.codes = table["code"].to_numpy().astype(np.str_)
+        layer.names = table["name"].to_pylist()
+        layer.valid_from = table["valid_from"].to_numpy().astype("datetime64[D]")
+        layer.valid_to = table["valid_to"].to_numpy().astype("datetime64[D]")
+        layer.synthetic = table["synthetic"].to_numpy().astype(bool)
+        layer.polygons = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ShapelyError) as error:
+        raise QuanyuError(
+            f"{path}: not readable ({error}); remove its folder and run: quanyu city build"
+        ) from None
+    return layer
+
+
+def write_layer(path: Path, grids: Iterable[Grid], polygons: Polygons) -> None:
     """Write a layer as GeoJSON, one feature a line; the same layer gives the same bytes."""
     with path.open("w", encoding="utf-8", newline="\n") as out:
         out.write('{"type":"FeatureCollection","features":[\n')
@@ -129,10 +302,15 @@ def read_layer(path: Path, level: str) -> GridLayer:
             polygon = shapely.geometry.shape(feature["geometry"])
         except (KeyError, TypeError, ValueError, AttributeError, ShapelyError) as error:
             raise QuanyuError(
-                f"{where}: {type(error).__name__} {error}; see deploy/README.md"
+                f"{where}: {type(error).__name__} {error}; see deploy/cities/README.md"
             ) from None
-        if level in LEVELS and len(code) != LEVELS[level]:
-            raise QuanyuError(f"{where}: code {code!r} of a {level} needs {LEVELS[level]} digits")
+        if not is_code(code, level):
+            form = (
+                f"{LEVELS[level]} digits" if level in LEVELS else "a community's code, Z, 3 digits"
+            )
+            raise QuanyuError(f"{where}: code {code!r} of a {level} needs {form}")
+        if not _ordered(grids[-1]):
+            raise QuanyuError(f"{where}: {code}: valid_to must come after valid_from")
         if (
             polygon.is_empty
             or not polygon.is_valid
@@ -142,11 +320,19 @@ def read_layer(path: Path, level: str) -> GridLayer:
                 f"{where}: {code} is not a valid polygon ({shapely.is_valid_reason(polygon)}); repair it first"
             )
         polygons.append(polygon)
-    if len({grid.code for grid in grids}) != len(grids):
-        raise QuanyuError(f"{path}: a code stands twice")
     array = np.empty(len(polygons), dtype=object)
     array[:] = polygons
-    return GridLayer(grids, array)
+    layer = GridLayer(grids, array)
+    for earlier, later in zip(layer.grids, layer.grids[1:], strict=False):
+        if earlier.code == later.code and (
+            earlier.valid_to is None or later.valid_from < earlier.valid_to
+        ):
+            raise QuanyuError(f"{path}: {later.code}: a code stands twice at the same time")
+    return layer
+
+
+def _ordered(grid: Grid) -> bool:
+    return grid.valid_to is None or grid.valid_from < grid.valid_to
 
 
 def _features(path: Path) -> Iterator[dict[str, Any]]:
@@ -154,6 +340,6 @@ def _features(path: Path) -> Iterator[dict[str, Any]]:
         document = json.loads(path.read_text(encoding="utf-8"))
         yield from document["features"]
     except FileNotFoundError:
-        raise QuanyuError(f"{path} is missing; see deploy/README.md") from None
+        raise QuanyuError(f"{path} is missing; see deploy/cities/README.md") from None
     except (ValueError, KeyError, TypeError) as error:
         raise QuanyuError(f"{path}: not a GeoJSON FeatureCollection ({error})") from None
