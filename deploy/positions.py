@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -69,8 +68,9 @@ class Positions:
     """Reads positions, for one thread. Raises QuanyuError when the broker does not answer."""
 
     def __init__(self, settings: Settings, *, timeout: float = REQUEST_SECONDS) -> None:
-        self._bootstrap = settings.bootstrap
+        self._settings = settings
         self._timeout = timeout
+        self._members: dict[str, Consumer] = {}
         self._admin = AdminClient({**admin_config(settings), **QUIET})
         config = {
             **consumer_config(settings, "quanyu-audit"),
@@ -91,8 +91,8 @@ class Positions:
 
     def close(self) -> None:
         """Give up the connections."""
-        self._reader.close()
-        self._peeker.close()
+        for consumer in (self._reader, self._peeker, *self._members.values()):
+            consumer.close()
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """Every partition of those of the topics that exist."""
@@ -137,16 +137,24 @@ class Positions:
         """Next offset that the group will read; partitions it never committed are left out."""
         if not partitions:
             return {}
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(t, p) for t, p in partitions])
+        asked = [TopicPartition(t, p) for t, p in partitions]
 
         def ask() -> list[TopicPartition]:
-            future = self._admin.list_consumer_group_offsets(
-                [request], request_timeout=self._timeout
-            )
-            return list(future[group].result(self._timeout).topic_partitions)
+            return list(self._member(group).committed(asked, timeout=self._timeout))
 
         found = self._answered(ask)
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+
+    def _member(self, group: str) -> Consumer:
+        """Asks for the group's offsets and never joins it.
+
+        Not by the AdminClient: librdkafka 2.16 ends the process (a null pointer, librdkafka#5040) when the
+        group's coordinator is elsewhere or not ready, as after each start of a broker.
+        """
+        if group not in self._members:
+            config = consumer_config(self._settings, group)
+            self._members[group] = Consumer({**config, **QUIET})
+        return self._members[group]
 
     def lag(
         self, group: str, partitions: Sequence[Partition], extents: Mapping[Partition, Extent]
@@ -206,7 +214,7 @@ class Positions:
                         consumer.incremental_unassign([TopicPartition(*partition)])
                 if time.monotonic() - heard > STALL_SECONDS:
                     raise QuanyuError(
-                        f"Kafka at {self._bootstrap} gave no record of {min(open_)} for "
+                        f"Kafka at {self._settings.bootstrap} gave no record of {min(open_)} for "
                         f"{STALL_SECONDS:.0f} s; is the broker running (quanyu status)?"
                     )
         except KafkaException as error:
@@ -228,7 +236,7 @@ class Positions:
     def _unreachable(self, error: Exception) -> QuanyuError:
         reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
         return QuanyuError(
-            f"Kafka at {self._bootstrap} does not answer ({reason}); "
+            f"Kafka at {self._settings.bootstrap} does not answer ({reason}); "
             "start it (quanyu up) or set QUANYU_KAFKA"
         )
 

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -15,8 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.audit import audit
 from deploy.checks import CHECKS
+from deploy.flows import topology
+from deploy.monitor import learn, read_channels
+from deploy.positions import Positions
+from deploy.silence import SILENT_GAPS, ChannelState
 from schemas import tables, topics
+from schemas.channels import channel_names, load_channels
 from schemas.codec import default_codec
+from schemas.errors import QuanyuError
 from schemas.kafka import producer_config
 from schemas.settings import Settings
 from schemas.topics import raw_topic
@@ -133,6 +141,10 @@ def test_monitor_shows_no_lag_parts_up_and_a_clean_audit(
 
         eventually(caught_up, 60)
         assert samples(pipeline, "quanyu_topic_end_offset")["0", raw_topic(CHANNEL)] > 0
+        heard = samples(pipeline, "quanyu_channel_last_report_timestamp_seconds")
+        assert abs(heard[CHANNEL,] - time.time()) < 60
+        silent = samples(pipeline, "quanyu_channel_silent")
+        assert (set(silent), silent[CHANNEL,]) == ({(name,) for name in channel_names()}, 0)
         up = samples(pipeline, "quanyu_part_up")
         assert {p for (p,), value in up.items() if value} >= {"kafka", "clickhouse", "worker"}
         assert up["screen",] == 0
@@ -143,6 +155,60 @@ def test_monitor_shows_no_lag_parts_up_and_a_clean_audit(
         assert monitor.wait(20) == 0
 
 
+def test_a_channel_of_a_real_broker_falls_silent_by_its_newest_record_and_by_nothing_else(
+    pipeline: Settings,
+) -> None:
+    spec = load_channels()[CHANNEL]
+    assert spec.usual_gap_s is not None
+    producer = Producer(producer_config(pipeline))
+    newest = round(time.time() * 1000)
+    # The last to be written need not be the newest: a message that was delivered again, say.
+    for age in (7200, 0, 3600):
+        producer.produce(raw_topic(CHANNEL), b"x", key=b"k", timestamp=newest - age * 1000)
+    producer.flush()
+    limit = round(1000 * SILENT_GAPS * spec.usual_gap_s)
+    with Positions(pipeline) as positions:
+        flows = topology(pipeline, positions)
+
+        def state(now_ms: int, before: dict[str, ChannelState] | None = None) -> ChannelState:
+            return read_channels(positions, flows, {}, before or {}, now_ms)[CHANNEL]
+
+        assert state(newest + limit) == ChannelState(newest, spec.usual_gap_s, "configured", False)
+        late = state(newest + limit + 1)
+        assert late.silent
+        # A sender's clock ahead of ours has no silence in advance.
+        assert state(newest - 60_000).last_ms == newest - 60_000
+        send_reports(pipeline, 1)
+        again = state(round(time.time() * 1000) + 1000, {CHANNEL: late})
+        assert not again.silent
+        assert (again.last_ms or 0) >= newest
+
+
+def test_usual_gaps_are_learned_from_the_counters_and_kept_while_clickhouse_is_away(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_learned"})
+    tables.apply(own)
+    now = datetime(2026, 3, 17, 2, 30, tzinfo=UTC)
+    with tables.connect(own) as client:
+        client.insert(
+            "report_outcomes",
+            [
+                [f"{day}-{minute}", "iot", "accepted", now - timedelta(days=day, minutes=minute)]
+                for day in range(1, 8)
+                for minute in range(-60, 61, 5)
+            ],
+            column_names=["report_id", "channel", "outcome", "received_at"],
+            database=own.clickhouse_database,
+        )
+        now_ms = round(now.timestamp() * 1000)
+        assert learn(own, now_ms) == {"iot": 300}
+        away = own.model_copy(update={"clickhouse_url": "http://127.0.0.1:1"})
+        with pytest.raises(QuanyuError, match="ClickHouse does not answer"):
+            learn(away, now_ms)
+        client.command(f"DROP DATABASE {own.clickhouse_database}")
+
+
 def test_monitor_lives_on_without_a_broker_and_says_so(settings: Settings, tmp_path: Path) -> None:
     alone = settings.model_copy(update={"kafka": "127.0.0.1:1", "bootstrap": "127.0.0.1:1"})
     with part("deploy.monitor", alone, tmp_path / "log") as monitor:
@@ -150,4 +216,5 @@ def test_monitor_lives_on_without_a_broker_and_says_so(settings: Settings, tmp_p
         assert samples(alone, "quanyu_part_up")["kafka",] == 0
         assert samples(alone, "quanyu_part_up")["clickhouse",] == 1
         assert samples(alone, "quanyu_lag_records") == {}
+        assert samples(alone, "quanyu_channel_silent") == {}
         assert monitor.poll() is None
