@@ -200,6 +200,12 @@ class Grids:
         """Whether the day matters to :meth:`locate`."""
         return any(layer.versioned for layer in self._overlaid)
 
+    def districts(self) -> list[str]:
+        """Codes of the districts that the searched grids lie in; reads those layers."""
+        cut = LEVELS["district"]
+        found = {code[:cut] for layer in self._overlaid for code in layer.codes.tolist()}
+        return sorted(found)
+
     def locate(self, lon: Floats, lat: Floats, days: Days | None = None) -> Codes:
         """Code of the grid of each point, empty for none.
 

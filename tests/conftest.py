@@ -24,8 +24,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from deploy import city_build
 from deploy.local.parts import child_environment, http_ok, kafka_answers, module
 from deploy.local.supervisor import die_with_parent
+from schemas.city import CityPack, load_city
 from schemas.settings import Settings
 
 T = TypeVar("T")
@@ -180,7 +182,15 @@ def _containers(home: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def zhengzhou() -> CityPack:
+    """The shipped pack with its grids, which the first run on a machine builds into the normal cache."""
+    city = load_city("zhengzhou")
+    city_build.build(city)
+    return city
+
+
+@pytest.fixture(scope="session")
+def stack(zhengzhou: CityPack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The run's broker and engine in a home of their own."""
     home = tmp_path_factory.mktemp("home")
     if _docker():

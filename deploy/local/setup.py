@@ -1,16 +1,22 @@
-"""``python -m deploy.local.setup``: bring topics and tables up to date, once at each start."""
+"""``python -m deploy.local.setup``: the city's grids, topics and tables up to date, at each start."""
 
 import sys
 
+from deploy import city_build
 from schemas import tables, topics
+from schemas.city import load_city
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
 
 
 def main() -> None:
-    """Apply both; exit 2 with one sentence when that cannot be done."""
+    """Build and apply what is not yet; exit 2 with one sentence when that cannot be done."""
     settings = load_settings()
     try:
+        city = load_city(settings.city)
+        if city.synthesis:
+            built = city_build.build(city, say=lambda line: print(line, flush=True))
+            print(f"grids of {city.name}: {built.folder}", flush=True)
         for line in (*topics.apply(settings), *tables.apply(settings)):
             print(line)
     except QuanyuError as error:

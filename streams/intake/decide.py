@@ -12,7 +12,7 @@ from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
 from schemas.ids import report_id, undecodable_report_id
-from schemas.instants import parse_instant
+from schemas.instants import Instant, parse_instant
 from schemas.texts import clean
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
@@ -93,6 +93,7 @@ class _Draft:
     place: Place
     title: str
     text: str
+    occurred: Instant | None
     outcome: str = "accepted"
     reason: str = ""
     detail: str = ""
@@ -159,6 +160,11 @@ class IntakeStep:
         too_long = len(text) > TEXT_LIMIT
         text = "" if too_long else clean(text)
         address = clean(raw["address"])
+        occurred = (
+            parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
+        )
+        if occurred is not None and not plausible(occurred, raw["received_at"]):
+            occurred = None
         draft = _Draft(
             index,
             raw,
@@ -170,9 +176,11 @@ class IntakeStep:
                 clean(raw["district"]),
                 clean(raw["street"]),
                 (address, title, text),
+                occurred.ms if occurred else raw["received_at"],
             ),
             title,
             text,
+            occurred,
         )
         fatal = next(filter(None, map(fatal_defect, raw["defects"])), None)
         if fatal:
@@ -214,17 +222,12 @@ class IntakeStep:
 
     def _conclude(self, draft: _Draft, batch: Batch, now_ms: int, decision: Decision) -> None:
         """Classify, date and place what is still open; write the outcome and the report."""
-        raw = draft.raw
-        occurred = (
-            parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
-        )
+        raw, occurred = draft.raw, draft.occurred
         classified = None
         located = draft.located or Located()
         if draft.outcome == "accepted":
             classified = self._classifier.classify(clean(raw["category"]), draft.title, draft.text)
-            if raw["occurred_at"] and (
-                occurred is None or not plausible(occurred, raw["received_at"])
-            ):
+            if raw["occurred_at"] and occurred is None:
                 self._set(
                     draft,
                     "review",
@@ -240,8 +243,6 @@ class IntakeStep:
                     Reason.CLASS_UNKNOWN,
                     "no word of the taxonomy in title or text",
                 )
-        if occurred is not None and not plausible(occurred, raw["received_at"]):
-            occurred = None
         offset = batch.offsets[draft.index]
         identity = draft.id or undecodable_report_id(batch.topic, batch.partition, offset)
         source = {

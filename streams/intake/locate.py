@@ -1,22 +1,35 @@
 """Where is it: a point by the city's polygons, else a name that is unique. Never a guess."""
 
 from collections.abc import Sequence
+from datetime import date, datetime
+from math import isfinite
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
+import shapely
 
 from schemas.city import CityPack
-from schemas.coordinates import TO_CGCS2000
+from schemas.errors import QuanyuError
+from schemas.grids import LEVELS
 
 #: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
-#: hundreds at (39, -77)).
+#: hundreds at (39, -77)). Metres of the city's plane may be whole.
 MIN_DECIMALS = 3
+PLANE = "CITY"
+#: What lies outside 1970 … 2100 is no date of a grid; a received number may be anything.
+_LATEST_MS = 4_102_444_800_000
+_DISTRICT = LEVELS["district"]
 #: Names are looked for in the beginning of a text only.
 TEXT_LIMIT = 600
 
 
 class Place(NamedTuple):
-    """What a report says of its place, cleaned texts as received."""
+    """What a report says of its place, cleaned texts as received.
+
+    ``at`` is the instant (ms since the epoch) whose grids count; None: those that have not ended.
+    """
 
     lon: str
     lat: str
@@ -24,12 +37,14 @@ class Place(NamedTuple):
     district: str
     street: str
     texts: tuple[str, ...]
+    at: int | None = None
 
 
 class Located(NamedTuple):
     """A place in the city, or the reason why it is none (then codes are empty).
 
-    ``lon`` and ``lat`` are CGCS2000 degrees. ``method`` is point or name.
+    ``grid`` is the finest that is known, ``lon`` and ``lat`` are CGCS2000 degrees, ``method`` is point or
+    name.
     """
 
     district: str = ""
@@ -47,18 +62,30 @@ def read_coordinate(text: str) -> tuple[float, int] | None:
         value = float(text)
     except ValueError:
         return None
-    if not np.isfinite(value) or "_" in text:
+    if not isfinite(value) or "_" in text:
         return None
-    fraction = text.lower().partition("e")[0].partition(".")[2].rstrip("0 ")
-    return value, len(fraction) if "e" not in text.lower() else 16
+    if "e" in text or "E" in text:
+        return value, 16
+    return value, len(text.partition(".")[2].rstrip("0 "))
 
 
 class Locator:
-    """Locates batches of places in one city."""
+    """Locates batches of places in one city; reads the city's grids when it is made.
+
+    Raises :class:`QuanyuError` when they are not built or do not fit the pack.
+    """
 
     def __init__(self, city: CityPack) -> None:
         self._city = city
-        self._layer = city.districts
+        self._grids = city.grids
+        strange = set(self._grids.districts()) - city.zone_of.keys()
+        if strange:
+            raise QuanyuError(
+                f"{city.folder}: grids of {min(strange)}, which is no district; see quanyu city check"
+            )
+        self._zone = ZoneInfo(city.time_zone)
+        self._systems = city.systems
+        self._bounds = shapely.total_bounds(city.districts.polygons)
         self._district_by_name: dict[str, str] = {}
         for grid in city.districts.grids:
             self._district_by_name[grid.name] = grid.code
@@ -93,21 +120,33 @@ class Locator:
                 lon[i], lat[i] = x, y
                 by_crs.setdefault(place.crs, []).append(i)
         for crs, indices in by_crs.items():
-            lon[indices], lat[indices] = TO_CGCS2000[crs](lon[indices], lat[indices])
+            lon[indices], lat[indices] = self._systems[crs](lon[indices], lat[indices])
         pointed = [i for indices in by_crs.values() for i in indices]
         if pointed:
-            grids = self._layer.locate(lon[pointed], lat[pointed])
-            for i, index in zip(pointed, grids.tolist(), strict=True):
-                if index < 0:
-                    results[i] = Located(reason="outside_city")
-                    continue
-                code = self._layer.grids[index].code
-                results[i] = Located(
-                    code, code, self._city.zone_of[code], float(lon[i]), float(lat[i]), "point"
+            days = self._days([places[i] for i in pointed]) if self._grids.versioned else None
+            codes = self._grids.locate(lon[pointed], lat[pointed], days).tolist()
+            columns = zip(pointed, codes, lon[pointed].tolist(), lat[pointed].tolist(), strict=True)
+            zone_of = self._city.zone_of
+            for i, code, x, y in columns:
+                district = code[:_DISTRICT]
+                results[i] = (
+                    Located(district, code, zone_of[district], x, y, "point")
+                    if code
+                    else Located(reason="outside_city")
                 )
         return [
             result if result is not None else Located(reason="no_location") for result in results
         ]
+
+    def _days(self, places: Sequence[Place]) -> npt.NDArray[np.datetime64]:
+        """Day of the city for each place; where no instant is given, the last there is."""
+        days = [
+            datetime.fromtimestamp(min(max(place.at, 0), _LATEST_MS) / 1000, self._zone).date()
+            if place.at is not None
+            else date.max
+            for place in places
+        ]
+        return np.array(days, dtype="datetime64[D]")
 
     def _check(self, place: Place) -> tuple[str, float, float]:
         """Reason to refuse a point, or the numbers."""
@@ -117,8 +156,13 @@ class Locator:
         (x, east_decimals), (y, north_decimals) = lon, lat
         if x == 0.0 and y == 0.0:
             return "null_island", 0.0, 0.0
-        if place.crs not in TO_CGCS2000:
+        if place.crs not in self._systems:
             return "unknown_crs", 0.0, 0.0
+        if place.crs == PLANE:
+            west, south, east, north = self._bounds
+            # Degrees of the city itself, named metres.
+            wrong = west <= x <= east and south <= y <= north
+            return "bad_coordinate" if wrong else "", x, y
         if abs(x) > 180.0 or abs(y) > 90.0:
             return "bad_coordinate", 0.0, 0.0
         if east_decimals < MIN_DECIMALS and north_decimals < MIN_DECIMALS:
