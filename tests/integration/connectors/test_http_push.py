@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from connectors import publish
+from connectors import http_push, publish
 from connectors.http_push import BODY_LIMIT, router
 from connectors.publish import Publisher
+from connectors.signature import sign
 from schemas.ids import report_id
 from tests.conftest import Stack, eventually
 from tests.integration.connectors.conftest import Log
@@ -42,7 +44,9 @@ def sender(
     """A client of a server of its own."""
     monkeypatch.setattr(publish, "CONFIRM_TIMEOUT_S", 3.0)
     settings = broker.settings.model_copy(update={"home": tmp_path})
-    settings.keys_path.write_text(json.dumps({CHANNEL: KEY}), encoding="utf-8")
+    settings.keys_path.write_text(
+        json.dumps(dict.fromkeys((CHANNEL, "police110", "online_window"), KEY)), encoding="utf-8"
+    )
     publisher = Publisher(settings)
     app = FastAPI()
     app.include_router(router(settings, publisher))
@@ -116,6 +120,97 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(sender: httpx.Client, l
     assert status == 413
     assert held(log) == []
     assert sender.post(PATH, json=reports(9)).status_code == 202
+
+
+def test_a_sender_that_dribbles_is_cut_off_and_holds_up_nobody(
+    sender: httpx.Client, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_push, "BODY_S", 1.0)
+    address = (sender.base_url.host, sender.base_url.port or 0)
+    slow = [socket.create_connection(address) for _ in range(50)]
+    for line in slow:
+        line.settimeout(30)
+        line.sendall(
+            f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n[".encode()
+        )
+    assert sender.post(PATH, json=reports(1)).status_code == 202
+    for line in slow:
+        answer = b""
+        while part := line.recv(65_536):  # until the server hangs up
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"slow_body" in answer
+        line.close()
+    assert held(log) == ["H1"]
+
+
+def test_a_body_that_arrives_in_crumbs_but_in_time_is_taken(sender: httpx.Client, log: Log) -> None:
+    body = json.dumps(reports(1)).encode()
+
+    def crumbs() -> Iterator[bytes]:
+        for byte in body:
+            yield bytes([byte])
+
+    answer = sender.post(PATH, content=crumbs(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 202
+    assert held(log) == ["H1"]
+
+
+def test_one_signed_request_sent_at_once_by_many_is_taken_once(
+    broker: Stack, sender: httpx.Client
+) -> None:
+    log = Log(broker.settings, "police110")
+    body = json.dumps({"alarm_no": "A1", "content": "占道"}).encode()
+    headers = sign(KEY, int(time.time()), body) | {"Content-Type": "application/json"}
+
+    def send(_: int) -> tuple[int, str | None]:
+        answer = sender.post("/channels/police110/reports", content=body, headers=headers)
+        return answer.status_code, answer.json().get("reason")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(send, range(40)))
+    assert answers.count((202, None)) == 1
+    assert set(answers) <= {(202, None), (401, "replayed"), (429, "under_way")}
+    assert held(log) == ["A1"]
+    log.close()
+
+
+def test_a_signed_request_that_the_broker_did_not_confirm_may_be_sent_again(
+    broker: Stack, sender: httpx.Client
+) -> None:
+    log = Log(broker.settings, "police110")
+    body = json.dumps({"alarm_no": "A2", "content": "占道"}).encode()
+    headers = sign(KEY, int(time.time()), body)
+
+    def send() -> int:
+        return sender.post("/channels/police110/reports", content=body, headers=headers).status_code
+
+    broker.processes["kafka"].send_signal(signal.SIGSTOP)
+    try:
+        assert send() == 429
+    finally:
+        broker.processes["kafka"].send_signal(signal.SIGCONT)
+    eventually(lambda: send() == 202)
+    assert set(held(log)) == {"A2"}
+    log.close()
+
+
+def test_a_form_with_photos_is_on_the_broker_and_its_files_on_the_disk(
+    broker: Stack, sender: httpx.Client, tmp_path: Path
+) -> None:
+    log = Log(broker.settings, "online_window")
+    photo = bytes(range(256)) * 12_000
+    answer = sender.post(
+        "/channels/online_window/reports",
+        data={"accept_no": "W1", "subject": "路灯不亮"},
+        files=[("attachments", ("灯.jpg", photo)), ("attachments", ("灯2.jpg", b"small"))],
+    )
+    assert answer.status_code == 202
+    ((_, record),) = log.records()
+    kept = [tmp_path / "media" / m[7:9] / m.removeprefix("sha256:") for m in record["media"]]
+    assert [path.read_bytes() for path in kept] == [photo, b"small"]
+    log.close()
 
 
 def test_a_broker_that_stands_still_gives_429_and_when_to_come_again(
