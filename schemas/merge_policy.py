@@ -23,9 +23,9 @@ class _Model(BaseModel):
 class Weights(_Model):
     """What nearness in place, nearness in time and likeness of words are worth; together at most 1."""
 
-    place: float = Field(0.6, ge=0, le=1)
-    delay: float = Field(0.15, ge=0, le=1)
-    text: float = Field(0.25, ge=0, le=1)
+    place: float = Field(default=0.6, ge=0, le=1)
+    delay: float = Field(default=0.15, ge=0, le=1)
+    text: float = Field(default=0.25, ge=0, le=1)
 
     @model_validator(mode="after")
     def _a_share(self) -> "Weights":
@@ -37,12 +37,13 @@ class Weights(_Model):
 class Alarm(_Model):
     """How alarms of one device follow each other.
 
-    ``state`` lasts (ponding, blocked fire lane): an alarm at most ``minutes`` after the one before says that it
-    is still open. ``event`` happens (fire, e-bike in a lift): only within ``minutes`` of the first is it the same.
+    ``state`` lasts (ponding, blocked fire lane): an alarm at most ``minutes`` after the one before says
+    that it is still open. ``event`` happens (fire, e-bike in a lift): only within ``minutes`` of the first
+    is it the same.
     """
 
     kind: Literal["state", "event"] = "state"
-    minutes: float = Field(30.0, gt=0, le=24 * 60)
+    minutes: float = Field(default=30.0, gt=0, le=24 * 60)
 
 
 class Rule(_Model):
@@ -55,10 +56,12 @@ class Rule(_Model):
     """
 
     mode: Literal["point", "address", "never"] = "point"
-    radius_m: float = Field(100.0, gt=0, le=2000)
-    hours: float = Field(72.0, gt=0, le=MAX_HOURS)
-    join: float = Field(0.3, ge=0, le=1, description="Score from which a report joins.")
-    review: float = Field(0.2, ge=0, le=1, description="Score from which a person is asked.")
+    radius_m: float = Field(default=100.0, gt=0, le=2000)
+    hours: float = Field(default=72.0, gt=0, le=MAX_HOURS)
+    join: float = Field(default=0.3, ge=0, le=1, description="Score from which a report joins.")
+    review: float = Field(
+        default=0.2, ge=0, le=1, description="Score from which a person is asked."
+    )
     weights: Weights = Weights()
     alarm: Alarm = Alarm()
 
@@ -72,7 +75,7 @@ class Rule(_Model):
 class MergePolicy(_Model):
     """Rules by class prefix, and what holds for all classes."""
 
-    version: str = Field("merge-2", max_length=60, description="Kept with every link.")
+    version: str = Field(default="merge-2", max_length=60, description="Kept with every link.")
     default: Rule = Rule()
     classes: dict[str, Rule] = Field(default_factory=dict)
     alike: list[list[str]] = Field(
@@ -81,7 +84,7 @@ class MergePolicy(_Model):
     body_characters: int = Field(
         25, ge=10, description="The same text of at least so many characters is the same matter."
     )
-    body_days: float = Field(365.0, gt=0, le=3660)
+    body_days: float = Field(default=365.0, gt=0, le=3660)
     part: list[str] = Field(
         default_factory=list,
         description="Words that say that only one dwelling of a building is concerned.",

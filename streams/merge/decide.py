@@ -24,6 +24,9 @@ from streams.merge.state import HORIZON_MS, MergeState, OpenEvent, Seen, Token, 
 
 #: How much of a report's text is kept to compare with.
 TEXT_KEPT = 80
+#: How much of title and address; and how many reports are one entry of the diary, so that it fits a record.
+NAME_KEPT = 200
+DIARY_REPORTS = 200
 #: First letters of the state topic's keys that are no event ids.
 DIARY, DEVICE = b"young:", b"device:"
 
@@ -123,16 +126,15 @@ class MergeStep:
         self._diary(state, batch, changes, decision)
         return decision
 
-    def _diary(
-        self, state: MergeState, batch: Batch, changes: Changes, decision: Decision
-    ) -> None:
+    def _diary(self, state: MergeState, batch: Batch, changes: Changes, decision: Decision) -> None:
         """The batch's young reports as one entry; entries of which none is young any more go."""
         young = [seen for seen in changes.reports.values() if seen.id in state.young]
-        if young:
+        for part, start in enumerate(range(0, len(young), DIARY_REPORTS)):
+            seens = young[start : start + DIARY_REPORTS]
             # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
-            key = DIARY + b"%020d" % batch.first
-            decision.changes.append((key, to_json([seen_values(seen) for seen in young]).encode()))
-            state.diary.append((key, max(seen.at for seen in young)))
+            key = DIARY + b"%020d:%03d" % (batch.first, part)
+            decision.changes.append((key, to_json([seen_values(seen) for seen in seens]).encode()))
+            state.diary.append((key, max(seen.at for seen in seens)))
         while state.diary and state.diary[0][1] < state.stream_time - HORIZON_MS:
             decision.changes.append((state.diary.popleft()[0], None))
 
@@ -198,7 +200,9 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy) -> Seen:
     body = "" if report["device"] else body_key(text, policy.body_characters)
     if body:
         tokens.append(f"b:{body}")
-    tokens += [f"m:{medium[7:71]}" for medium in report["media"] if medium.startswith("sha256:")]
+    tokens += [
+        f"m:{medium[7:71]}" for medium in report["media"][:20] if medium.startswith("sha256:")
+    ]
     building, part = "", False
     if report["lon"] is None or policy.rule(class_code).mode == "address":
         building = address_key(report["address"])
@@ -208,6 +212,8 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy) -> Seen:
     return Seen(
         0, report["report_id"], report["occurred_at"], report["received_at"], report["channel"],
         class_code, report["zone"], report["lon"], report["lat"], report["district_code"],
-        report["grid_code"], title, report["address"], f"{title} {text}"[:TEXT_KEPT],
-        report["reporter_hash"], list(dict.fromkeys(tokens)), report["device"], report["alarm_state"], building, part,
+        report["grid_code"], title[:NAME_KEPT], report["address"][:NAME_KEPT],
+        f"{title} {text}"[:TEXT_KEPT],
+        report["reporter_hash"], list(dict.fromkeys(tokens)), report["device"],
+        report["alarm_state"], building, part,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """How alike two reports are: distance, words, addresses, bodies. Pure."""
 
 import hashlib
+import itertools
 import math
 import re
 import unicodedata
@@ -18,7 +19,7 @@ def metres(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
 @lru_cache(maxsize=50_000)
 def character_pairs(text: str) -> frozenset[str]:
     """The pairs of neighbouring characters of a text."""
-    return frozenset(map("".join, zip(text, text[1:], strict=False)))
+    return frozenset(map("".join, itertools.pairwise(text)))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -150,13 +150,20 @@ class Placer:
     def _open(self, seen: Seen, reason: str) -> Verdict:
         return Verdict(event_id(seen.id), "opened", 1.0, reason)
 
-    def _join(self, state: MergeState, seen: Seen, event: OpenEvent, score: float, reason: str) -> Verdict:
+    def _join(
+        self, state: MergeState, seen: Seen, event: OpenEvent, score: float, reason: str
+    ) -> Verdict:
         """Joined; to what is closed already it is a recurrence."""
         while event.closed_at is not None and event.closed_at <= seen.occurred_at:
             again = state.events.get(event.recurred_by or "")
-            if again is not None and again.count and (again.at, again.first_report_id) < (
-                seen.at,
-                seen.id,
+            if (
+                again is not None
+                and again.count
+                and (again.at, again.first_report_id)
+                < (
+                    seen.at,
+                    seen.id,
+                )
             ):
                 event = again
                 continue
@@ -222,7 +229,12 @@ class Placer:
         oldest = seen.at - hours_ms - LATE_MS
         weights, occurred, lon, lat = rule.weights, seen.occurred_at, seen.lon, seen.lat
         key = seen.at, seen.id
-        alarm_ms = rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind == "event" else 0.0
+        alarm_ms = (
+            rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind == "event" else 0.0
+        )
+        # What the device itself called over it raises anew.
+        before = self._alarm_before(state, seen) if seen.device else None
+        over = before[4] if before is not None and before[3] == "cleared" else ""
         near: list[tuple[float, OpenEvent, float, int]] = []
         tried: set[str] = set()
         for place in self._near_places(seen, rule):
@@ -235,7 +247,7 @@ class Placer:
                     continue
                 if alarm_ms and event.device and delay > alarm_ms:
                     continue
-                if seen.device and event.device == seen.device and event.cleared_at is not None:
+                if event.id == over:
                     continue
                 distance, worth = 0.0, weights.place
                 if lon is not None and lat is not None and event.lon is not None:
@@ -256,7 +268,9 @@ class Placer:
                     continue
                 if (seen.part or event.part) and not seen.reporter:
                     continue
-                near.append((worth + weights.delay * (1.0 - delay / hours_ms), event, distance, delay))
+                near.append(
+                    (worth + weights.delay * (1.0 - delay / hours_ms), event, distance, delay)
+                )
         if not near:
             return self._open(seen, "no open event near in class, place and time")
         return self._best(state, seen, rule, near)
@@ -307,7 +321,7 @@ class Placer:
         alarms = state.alarms.get(_device(seen))
         if not alarms:
             return None
-        index = bisect_left(alarms, (seen.at, seen.id))  # type: ignore[arg-type]  # shorter tuples compare
+        index = bisect_left(alarms, (seen.at, seen.id))
         return alarms[index - 1] if index else None
 
     def _akin(self, one: str, other: str) -> bool:
@@ -397,7 +411,7 @@ class Placer:
         """Undo what a report did to its event."""
         if seen.device:
             alarms = state.alarms[_device(seen)]
-            del alarms[bisect_left(alarms, (seen.at, seen.id))]  # type: ignore[arg-type]  # as above
+            del alarms[bisect_left(alarms, (seen.at, seen.id))]
         event = state.events.get(seen.event)
         if event is None:
             return
@@ -502,7 +516,13 @@ class Placer:
         )
 
     def _places(
-        self, class_code: str, zone: str, lon: float | None, lat: float | None, building: str, grid: str
+        self,
+        class_code: str,
+        zone: str,
+        lon: float | None,
+        lat: float | None,
+        building: str,
+        grid: str,
     ) -> list[Token]:
         group = self._group(class_code)
         places: list[Token] = []

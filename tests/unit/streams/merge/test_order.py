@@ -78,9 +78,7 @@ DRAWN = st.fixed_dictionaries(
 
 def partition(codec: Codec, outputs: Any) -> set[frozenset[str]]:
     """Which reports are together, by each report's last link."""
-    last = {
-        link["report_id"]: link["event_id"] for link in records(codec, outputs, "event.links")
-    }
+    last = {link["report_id"]: link["event_id"] for link in records(codec, outputs, "event.links")}
     together: dict[str, set[str]] = {}
     for name, event in last.items():
         together.setdefault(event, set()).add(name)
@@ -115,13 +113,15 @@ def test_arrival_order_within_a_minute_batches_and_restarts_change_no_event(
         (report(number, each) for number, each in enumerate(drawn)),
         key=lambda r: (r["received_at"], r["report_id"]),
     )
-    chance = random.Random(shuffle)  # noqa: S311 - a test's seeded order
+    chance = random.Random(shuffle)
     # Each report arrives at most a minute after it was received.
     arrived = sorted(reports, key=lambda r: r["received_at"] + chance.randrange(MINUTE))
     told = []
     for each, where, again in ((reports, [], False), (arrived, cuts, restart)):
         values = [codec.encode("Report", r) for r in each]
-        outputs, _ = run(MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again)
+        outputs, _ = run(
+            MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again
+        )
         told.append(partition(codec, outputs))
     assert told[0] == told[1]
 
