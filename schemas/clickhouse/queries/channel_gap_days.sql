@@ -7,33 +7,24 @@
 -- parameter: channel String = '' — Only this channel; empty: every one.
 WITH
     toDateTime(intDiv({at:Int64}, 1000), {time_zone:String}) AS now_there,
-    arrayFilter(
+    arrayMap(that -> toUnixTimestamp(that), arrayFilter(
         that -> (toDayOfWeek(that) > 5) = (toDayOfWeek(now_there) > 5),
         arrayMap(back -> subtractDays(now_there, back), range(1, 29))
-    ) AS instants,
-    minutes AS (
-        SELECT channel, minute
+    )) AS instants,
+    heard AS (
+        SELECT channel, arraySort(groupUniqArray(toUnixTimestamp(minute))) AS minutes
         FROM outcome_counts
         WHERE minute > now_there - INTERVAL 35 DAY AND minute <= now_there
             AND ({channel:String} = '' OR channel = {channel:String})
-        GROUP BY channel, minute
-    ),
-    gaps AS (
-        SELECT
-            channel,
-            minute AS until,
-            lagInFrame(minute, 1, minute) OVER (
-                PARTITION BY channel ORDER BY minute ROWS BETWEEN 1 PRECEDING AND CURRENT ROW
-            ) AS since
-        FROM minutes
+        GROUP BY channel
     )
 SELECT
     channel,
-    toDate(arrayJoin(
-        arrayFilter(that -> since < that + INTERVAL 30 MINUTE AND until > that - INTERVAL 30 MINUTE, instants)
-    ), {time_zone:String}) AS day,
-    max(dateDiff('second', since, until)) AS gap_s
-FROM gaps
-WHERE since < until
-GROUP BY channel, day
+    toDate(toDateTime(that, {time_zone:String})) AS day,
+    arrayMax(
+        (since, until) -> if(since < that + 1800 AND until > that - 1800, until - since, 0),
+        arrayPopBack(minutes), arrayPopFront(minutes)
+    ) AS gap_s
+FROM heard ARRAY JOIN instants AS that
+WHERE length(minutes) > 1 AND gap_s > 0
 ORDER BY channel, day DESC
