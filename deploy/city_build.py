@@ -121,8 +121,9 @@ def export(city: CityPack, built: Built, out: Path) -> list[Path]:
 
 
 def _built(folder: Path, manifest: dict[str, object], started: float | None = None) -> Built:
-    counts, files = manifest["counts"], manifest["files"]
-    assert isinstance(counts, dict), manifest
+    found, files = manifest["counts"], manifest["files"]
+    assert isinstance(found, dict), manifest
+    counts = {level: int(found[level]) for level in (*LEVELS, SPECIAL) if level in found}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     return Built(folder, digest, counts, 0.0 if started is None else time.monotonic() - started)
 

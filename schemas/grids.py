@@ -76,13 +76,49 @@ class GridLayer:
     def __init__(self, grids: Sequence[Grid], polygons: Polygons) -> None:
         order = sorted(range(len(grids)), key=lambda i: (grids[i].code, grids[i].valid_from))
         grids = [grids[i] for i in order]
-        self.level = grids[0].level if grids else ""
-        self.codes: Codes = np.array([grid.code for grid in grids], dtype=np.str_)
-        self.names = [grid.name for grid in grids]
-        self.valid_from: Days = np.array([grid.valid_from for grid in grids], dtype="datetime64[D]")
-        self.valid_to: Days = np.array([grid.valid_to for grid in grids], dtype="datetime64[D]")
-        self.synthetic: npt.NDArray[np.bool_] = np.array([grid.synthetic for grid in grids], bool)
-        self.polygons: Polygons = polygons[order]
+        self._set(
+            grids[0].level if grids else "",
+            np.array([grid.code for grid in grids], dtype=np.str_),
+            [grid.name for grid in grids],
+            np.array([grid.valid_from for grid in grids], dtype="datetime64[D]"),
+            np.array([grid.valid_to for grid in grids], dtype="datetime64[D]"),
+            np.array([grid.synthetic for grid in grids], dtype=np.bool_),
+            polygons[order],
+        )
+
+    @classmethod
+    def of_columns(
+        cls,
+        level: str,
+        codes: Codes,
+        names: list[str],
+        valid_from: Days,
+        valid_to: Days,
+        synthetic: npt.NDArray[np.bool_],
+        polygons: Polygons,
+    ) -> "GridLayer":
+        """A layer of columns that are sorted by code; ``valid_to`` is NaT where there is no end."""
+        layer = cls.__new__(cls)
+        layer._set(level, codes, names, valid_from, valid_to, synthetic, polygons)
+        return layer
+
+    def _set(
+        self,
+        level: str,
+        codes: Codes,
+        names: list[str],
+        valid_from: Days,
+        valid_to: Days,
+        synthetic: npt.NDArray[np.bool_],
+        polygons: Polygons,
+    ) -> None:
+        self.level = level
+        self.codes = codes
+        self.names = names
+        self.valid_from = valid_from
+        self.valid_to = valid_to
+        self.synthetic = synthetic
+        self.polygons = polygons
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -108,6 +144,20 @@ class GridLayer:
     def versioned(self) -> bool:
         """Whether the day matters: the grids are not all valid from one day on for ever."""
         return len(np.unique(self.valid_from)) > 1 or not np.isnat(self.valid_to).all()
+
+    def on(self, day: date) -> "GridLayer":
+        """The grids that are valid on a day; before the layer's first day those of the first."""
+        when = max(np.datetime64(day, "D"), self.valid_from.min()) if len(self) else day
+        kept = (self.valid_from <= when) & (np.isnat(self.valid_to) | (when < self.valid_to))
+        return GridLayer.of_columns(
+            self.level,
+            self.codes[kept],
+            [self.names[i] for i in np.flatnonzero(kept)],
+            self.valid_from[kept],
+            self.valid_to[kept],
+            self.synthetic[kept],
+            self.polygons[kept],
+        )
 
     def locate(
         self, lon: Floats, lat: Floats, days: Days | None = None, snap: bool = True
@@ -249,19 +299,19 @@ def read_table(path: Path) -> GridLayer:
     """Read what :func:`write_table` wrote; :class:`QuanyuError` when the file is gone or damaged."""
     try:
         table = pq.read_table(path)
-        layer = GridLayer((), np.empty(0, dtype=object))
-        layer.level = table.schema.metadata[b"level"].decode()
-        layer.codes = table["code"].to_numpy().astype(np.str_)
-        layer.names = table["name"].to_pylist()
-        layer.valid_from = table["valid_from"].to_numpy().astype("datetime64[D]")
-        layer.valid_to = table["valid_to"].to_numpy().astype("datetime64[D]")
-        layer.synthetic = table["synthetic"].to_numpy().astype(bool)
-        layer.polygons = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
+        return GridLayer.of_columns(
+            table.schema.metadata[b"level"].decode(),
+            table["code"].to_numpy().astype(np.str_),
+            table["name"].to_pylist(),
+            table["valid_from"].to_numpy().astype("datetime64[D]"),
+            table["valid_to"].to_numpy().astype("datetime64[D]"),
+            table["synthetic"].to_numpy().astype(np.bool_),
+            shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)),
+        )
     except (OSError, pa.ArrowException, KeyError, TypeError, ShapelyError) as error:
         raise QuanyuError(
             f"{path}: not readable ({error}); remove its folder and run: quanyu city build"
         ) from None
-    return layer
 
 
 def write_layer(path: Path, grids: Iterable[Grid], polygons: Polygons) -> None:
