@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from connectors.mapping import to_raw_report
-from connectors.simulator import Simulator
+from connectors.simulator import Simulation, load_numbers
 from schemas.channels import load_channel
 from schemas.city import load_city
 from schemas.codec import default_codec
@@ -19,6 +19,8 @@ from streams.intake.decide import IntakeStep
 from streams.merge.decide import MergeStep
 
 SEED = 4101
+#: Reports a second of the simulated day.
+RATE = 500.0
 NOW_MS = 1_790_000_000_000
 #: What the transport cuts at most; a small batch pays more per report.
 BATCH = 4_000
@@ -28,7 +30,8 @@ def run(reports: int = 60_000) -> dict[str, Any]:
     """Reports, accepted ones, events, µs a report of each step and of all, reports/s of one core."""
     settings = Settings()
     city, codec = load_city(settings.city), default_codec(settings)
-    simulated = Simulator(city, SEED).reports(NOW_MS)
+    day = load_numbers().scenario("day")
+    simulated = Simulation(city, day, seed=SEED, rate=RATE, start_ms=NOW_MS).reports()
     encode = codec.encoder("RawReport")
     raws: list[bytes | None] = []
     for _ in range(reports):

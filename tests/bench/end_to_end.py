@@ -9,7 +9,7 @@ from clickhouse_connect.driver.client import Client
 
 from connectors.mapping import to_raw_report
 from connectors.publish import Publisher
-from connectors.simulator import Simulator
+from connectors.simulator import Simulation, load_numbers
 from schemas.channels import load_channel
 from schemas.city import load_city
 from tests.bench.rig import metric_sums, process, storage, wait_answers
@@ -30,7 +30,10 @@ def run(reports: int = 150_000, peer_reports: int = 15_000) -> dict[str, Any]:
 def publish(stack: Stack, reports: int) -> None:
     """Fill the raw topics with a simulated day."""
     publisher = Publisher(stack.settings)
-    simulated = Simulator(load_city(stack.settings.city), SEED).reports(int(time.time() * 1000))
+    city, day = load_city(stack.settings.city), load_numbers().scenario("day")
+    # So fast that the whole of it occurred within minutes before it was received.
+    start_ms = int(time.time() * 1000) - 600_000
+    simulated = Simulation(city, day, seed=SEED, rate=reports / 300.0, start_ms=start_ms).reports()
     by_channel: dict[str, list[dict[str, Any]]] = {}
     for number in range(reports):
         report = next(simulated)

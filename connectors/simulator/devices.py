@@ -1,0 +1,311 @@
+"""Sensors, cameras and flights: alarms that repeat themselves, drift, stick and come late."""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from connectors.simulator.natives import Clock, Native
+from connectors.simulator.report import Report
+from connectors.simulator.scenarios import SENSING, Numbers, load_words
+from connectors.simulator.world import Matter, Point, Weighted, World
+from schemas.channels import load_channel
+from schemas.city import CityPack
+from schemas.grids import METRES_PER_DEGREE
+
+#: Metres beside the middle of a footprint where its corners are.
+FOOTPRINT_M = 3.0
+#: Targets of one sortie's file, whatever the rate.
+SORTIE = (4, 2000)
+
+
+@dataclass(slots=True)
+class _Sensor:
+    """A sensor in alarm, for ``left`` more messages."""
+
+    id: str
+    metric: str
+    matter: Matter
+    behaviour: str
+    left: int
+    drift_ms: int
+    value: float
+    sent: int = 0
+    defects: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Camera:
+    """A camera that believes to see something, for ``left`` more alarms."""
+
+    id: str
+    kind: str
+    matter: Matter
+    left: int
+    point: Point
+    crs: str
+    defects: tuple[str, ...]
+    fired: int = 0
+    score: float = field(default=0.0)
+
+
+class Devices:
+    """The three sensing channels. ``rates`` are messages a second of simulated time."""
+
+    def __init__(
+        self,
+        world: World,
+        numbers: Numbers,
+        seed: int,
+        tag: str,
+        standing: list[Matter],
+        city: CityPack,
+        rates: Mapping[str, float],
+    ) -> None:
+        self._world, self._numbers, self._tag = world, numbers, tag
+        self._words = load_words()
+        self._clock = Clock(city.time_zone)
+        self._rng = random.Random(f"{seed}/devices")  # noqa: S311 - a simulation, not a secret
+        self._number = count(1)
+        self._channels = Weighted(dict(rates))
+        self._standing: dict[str, list[Matter]] = {}
+        for matter in standing:
+            self._standing.setdefault(matter.code, []).append(matter)
+        self._codes = {name: load_channel(name).categories for name in SENSING}
+        iot, video, uav = numbers.iot, numbers.video, numbers.uav
+        self._metrics = Weighted({name: metric.weight for name, metric in iot.metrics.items()})
+        self._kinds = Weighted({name: kind.weight for name, kind in video.kinds.items()})
+        self._targets = Weighted(uav.kinds)
+        # So many devices in turn that each of them speaks at its interval.
+        sensors = max(2, round(rates["iot"] * iot.interval_s))
+        cameras = max(2, round(rates["video_ai"] * video.interval_s))
+        self._sensors = [self._sensor() for _ in range(sensors)]
+        self._cameras = [self._camera() for _ in range(cameras)]
+        self._turn = dict.fromkeys(SENSING, 0)
+        self._owed = dict.fromkeys(SENSING, 0)
+        self._sortie = min(max(round(rates["uav"] * uav.sortie_s), SORTIE[0]), SORTIE[1])
+
+    def slot(self, due_s: float, now_ms: int) -> list[Report]:
+        """What a device sends now; none where a batch came before its time."""
+        channel = self._channels.draw(self._rng)
+        if self._owed[channel]:
+            self._owed[channel] -= 1
+            return []
+        if channel == "iot":
+            return self._iot(due_s, now_ms)
+        if channel == "video_ai":
+            return [self._video(due_s, now_ms)]
+        return self._flight(due_s, now_ms)
+
+    def _matter(self, code: str, standing: float) -> Matter:
+        """Something new, or what people tell of too."""
+        known = self._standing.get(code)
+        if known and self._rng.random() < standing:
+            return known[int(self._rng.random() ** 2 * len(known))]
+        return self._world.matter(code)
+
+    def _id(self) -> str:
+        return f"{self._tag}{next(self._number):07d}"
+
+    def _sensor(self) -> _Sensor:
+        rng, iot = self._rng, self._numbers.iot
+        metric = self._metrics.draw(rng)
+        luck, behaviour = rng.random(), "plain"
+        for name, share in iot.behaviours.items():
+            if luck < share:
+                behaviour = name
+                break
+            luck -= share
+        drift_ms = 0
+        if behaviour == "clock_drift":
+            drift = rng.uniform(*self._numbers.clock_drift_s) * 1000
+            drift_ms = int(drift if rng.random() < 0.5 else -drift)
+        kind = behaviour if behaviour in ("flapping", "stuck", "late_batch") else "plain"
+        few, many = iot.messages[kind]  # type: ignore[index] # one of its four names
+        spec = iot.metrics[metric]
+        return _Sensor(
+            id=f"{metric}-{self._id()}",
+            metric=metric,
+            matter=self._matter(self._codes["iot"].get(metric, ""), iot.standing),
+            behaviour=behaviour,
+            left=rng.randrange(few, many + 1),
+            drift_ms=drift_ms,
+            value=rng.uniform(spec.threshold, (spec.threshold + spec.high) / 2),
+            defects=() if behaviour == "plain" else (behaviour,),
+        )
+
+    def _iot(self, due_s: float, now_ms: int) -> list[Report]:
+        index = self._turn["iot"] = (self._turn["iot"] + 1) % len(self._sensors)
+        sensor = self._sensors[index]
+        if sensor.behaviour == "late_batch":
+            # After an outage all of it comes at once, in one message.
+            self._sensors[index] = self._sensor()
+            interval_ms = int(self._numbers.iot.interval_s * 1000)
+            self._owed["iot"] += sensor.left - 1
+            many = sensor.left
+            return [
+                self._reading(sensor, due_s, now_ms - (many - place) * interval_ms, sensor.id)
+                for place in range(many)
+            ]
+        report = self._reading(sensor, due_s, now_ms)
+        if sensor.left <= 0:
+            self._sensors[index] = self._sensor()
+        return [report]
+
+    def _reading(self, sensor: _Sensor, due_s: float, at_ms: int, group: str = "") -> Report:
+        rng, iot = self._rng, self._numbers.iot
+        spec = iot.metrics[sensor.metric]
+        sensor.left -= 1
+        last = sensor.left == 0 and sensor.sent > 0
+        over = (
+            sensor.sent % 2 == 1
+            if sensor.behaviour == "flapping"
+            else last and sensor.behaviour != "stuck" and rng.random() < iot.clears
+        )
+        if sensor.behaviour != "stuck":
+            sensor.value = min(spec.high, sensor.value * rng.uniform(0.98, 1.1))
+        value = round(spec.threshold * 0.8 if over else sensor.value, 1)
+        sensor.sent += 1
+        place = sensor.matter.place
+        lon, lat = place.cgcs2000
+        seen_ms = at_ms + sensor.drift_ms
+        if sensor.behaviour == "no_clock":
+            seen_ms = sensor.sent * 60_000
+        message = self._words.over if over else self._words.alarms[sensor.metric]
+        native: Native = {
+            "device_id": sensor.id,
+            "seq": sensor.sent,
+            "ts": self._clock.iso(seen_ms),
+            "station": self._words.stations[sensor.metric].format(place=place.spot),
+            "metric": sensor.metric,
+            "value": value,
+            "unit": spec.unit,
+            "threshold": spec.threshold,
+            "message": message.format(value=value),
+            "state": "normal" if over else "alarm",
+            "lng": round(lon, 6),
+            "lat": round(lat, 6),
+            "address": place.address,
+            "battery": rng.randrange(20, 100),
+        }
+        return Report(
+            due_s,
+            "iot",
+            f"{sensor.id}/{sensor.sent}",
+            0,
+            native,
+            (sensor.matter,),
+            True,
+            sensor.defects,
+            group,
+        )
+
+    def _camera(self) -> _Camera:
+        rng, video = self._rng, self._numbers.video
+        kind = self._kinds.draw(rng)
+        lasts = (
+            rng.expovariate(1.0 / video.firings) if video.kinds[kind].state else rng.random() * 3
+        )
+        matter = self._matter(self._codes["video_ai"].get(kind, ""), video.standing)
+        place, defects = matter.place, list[str]()
+        if rng.random() < video.moved:
+            place, defects = next(self._world.places), ["camera_moved"]
+        crs = "GCJ02" if rng.random() < video.gcj02 else "WGS84"
+        point = place.gcj02 if crs == "GCJ02" else place.cgcs2000
+        return _Camera(f"M{self._id()}", kind, matter, 1 + int(lasts), point, crs, tuple(defects))
+
+    def _video(self, due_s: float, now_ms: int) -> Report:
+        rng = self._rng
+        index = self._turn["video_ai"] = (self._turn["video_ai"] + 1) % len(self._cameras)
+        camera = self._cameras[index]
+        camera.left -= 1
+        camera.fired += 1
+        over = camera.left <= 0 and camera.fired > 1 and rng.random() < self._numbers.video.clears
+        if camera.left <= 0:
+            self._cameras[index] = self._camera()
+        words = self._words.video[camera.kind]
+        alarm = self._id()
+        native: Native = {
+            "device_id": camera.id,
+            "channel_device_id": f"{camera.id}-1",
+            "alarm_id": alarm,
+            "ts": self._clock.iso(now_ms),
+            "major_type": words.major,
+            "minor_type": camera.kind,
+            "minor_type_name": words.name,
+            "description": self._words.over if over else words.name,
+            "score": round(rng.uniform(0.3, 0.98), 2),
+            "threshold": 0.3,
+            "bbox": [rng.randrange(0, 960), rng.randrange(0, 540), 960, 540],
+            "lng": round(camera.point[0], 6),
+            "lat": round(camera.point[1], 6),
+            "crs": camera.crs,
+            "address": camera.matter.place.address,
+            "state": "normal" if over else "alarm",
+            "snapshot": {
+                "url": f"https://video.invalid/{alarm}.jpg",
+                "sha256": f"{rng.getrandbits(256):064x}",
+            },
+        }
+        defects = (*camera.defects, "refire") if camera.fired > 1 else camera.defects
+        return Report(
+            due_s, "video_ai", f"{camera.id}/{alarm}", 0, native, (camera.matter,), True, defects
+        )
+
+    def _flight(self, due_s: float, now_ms: int) -> list[Report]:
+        """A sortie's targets: each object in several frames, each time some metres elsewhere."""
+        rng, uav = self._rng, self._numbers.uav
+        flight = f"F{self._id()}"
+        reports: list[Report] = []
+        targets = count(1)
+        while len(reports) < self._sortie:
+            kind = self._targets.draw(rng)
+            matter = self._matter(self._codes["uav"].get(kind, ""), 0.0)
+            first = rng.randrange(1, 500)
+            for frame in range(rng.randrange(uav.frames[0], uav.frames[1] + 1)):
+                if len(reports) >= self._sortie:
+                    break
+                native = self._target(flight, first + frame, next(targets), kind, matter, now_ms)
+                named = native["properties"]
+                identity = f"{flight}/{named['frame']}/{named['target_no']}"
+                defects = ("same_object",) if frame else ()
+                reports.append(
+                    Report(due_s, "uav", identity, 0, native, (matter,), True, defects, flight)
+                )
+        self._owed["uav"] += len(reports) - 1
+        return reports
+
+    def _target(
+        self, flight: str, frame: int, number: int, kind: str, matter: Matter, now_ms: int
+    ) -> Native:
+        rng = self._rng
+        away, turn = rng.uniform(*self._numbers.uav.offset_m), rng.uniform(0.0, 2 * math.pi)
+        lon = matter.place.cgcs2000[0] + away * math.cos(turn) / METRES_PER_DEGREE
+        lat = matter.place.cgcs2000[1] + away * math.sin(turn) / METRES_PER_DEGREE
+        half = FOOTPRINT_M / METRES_PER_DEGREE
+        west, east = round(lon - half, 7), round(lon + half, 7)
+        south, north = round(lat - half, 7), round(lat + half, 7)
+        ring: list[Any] = [[west, south], [east, south], [east, north], [west, north]]
+        word = self._words.uav[kind]
+        return {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+            "properties": {
+                "flight_id": flight,
+                "frame": frame,
+                "target_no": number,
+                # Frames are two seconds apart, and the flight is over.
+                "frame_time": self._clock.iso(now_ms - (600 - frame) * 2000),
+                "ai_class": kind,
+                "class_name": word,
+                "description": word,
+                "score": round(rng.uniform(0.4, 0.98), 2),
+                "height_m": rng.randrange(80, 130),
+                "image": {
+                    "url": f"https://uav.invalid/{flight}/{frame}.jpg",
+                    "sha256": f"{rng.getrandbits(256):064x}",
+                },
+            },
+        }
