@@ -40,6 +40,8 @@ class Telling:
     handled: bool = False
     forwarded: str = ""
     revision: int = 0
+    #: Its message, once it was sent: what is sent again is the very same.
+    native: Native | None = None
 
 
 class Clock:
@@ -103,7 +105,9 @@ class Natives:
 
     def of(self, telling: Telling) -> Native:
         """The native message."""
-        return self._forms[telling.channel](telling)
+        if telling.native is None:
+            telling.native = self._forms[telling.channel](telling)
+        return telling.native
 
     def _hotline12345(self, told: Telling) -> Native:
         # Two operators, two habits of writing a time.

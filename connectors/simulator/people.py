@@ -3,11 +3,19 @@
 import random
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, get_args
 
 from connectors.simulator.natives import Natives, Telling
 from connectors.simulator.report import Report
-from connectors.simulator.scenarios import PEOPLE, Numbers, Person, Scenario, Words, load_words
+from connectors.simulator.scenarios import (
+    PEOPLE,
+    Numbers,
+    Person,
+    Repeat,
+    Scenario,
+    Words,
+    load_words,
+)
 from connectors.simulator.world import Matter, Place, Point, Weighted, World, pick
 from schemas.city import CityPack
 from schemas.grids import METRES_PER_DEGREE
@@ -19,6 +27,8 @@ REPORTERS = 2_000_000
 #: How often another reporter uses the same of a class's words.
 SAME_WORD = 0.6
 DAY_MS = 24 * 3600 * 1000
+#: Defects of how a report came, which the next report of the matter does not share.
+COMING = frozenset({"late_batch", *get_args(Repeat)})
 #: Defects of a point, which no report has that says none.
 OF_POINTS = frozenset({"at_home", "wrong_crs", "null_point", "rounded", "outside"})
 #: The system in which each channel sends points; a letter has none.
@@ -184,14 +194,13 @@ class People:
         """An earlier report of the channel, come again."""
         if kind == "resent":
             return replace(told, defects=[*told.defects, "resent"])
-        kept = [d for d in told.defects if d not in ("late_batch", "resent")]
-        again = replace(told, told_ms=now_ms, defects=[*kept, kind])
+        kept = [d for d in told.defects if d not in COMING]
         if kind == "revised":
-            # What is revised again is the newest revision; this one only is remembered from now on.
+            # What is sent or revised again from now on is the newest revision.
             told.revision += 1
-            again.revision = told.revision
-            again.text = f"{told.text}({told.revision})"
-            return again
+            told.text, told.told_ms, told.native = f"{told.text}({told.revision})", now_ms, None
+            return replace(told, defects=[*kept, kind])
+        again = replace(told, told_ms=now_ms, defects=[*kept, kind], native=None)
         again.native_id, again.revision = self._id(), 0
         if kind == "urge":
             again.text = pick(self._rng, self._words.urge).format(text=told.text)
