@@ -1,6 +1,6 @@
 """``python -m deploy.gateway``: one HTTP port for people and channels.
 
-The screen and its named queries, the channels' push interface, health and metrics. A browser names
+The screen and its named queries, the channels' push interface, Open311, health and metrics. A browser names
 queries and never sends SQL.
 """
 
@@ -19,6 +19,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from connectors import http_push
+from connectors.open311 import facade
 from connectors.publish import Publisher
 from deploy import screen
 from schemas import metrics
@@ -69,6 +70,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=6)
     app.include_router(http_push.router(settings, publisher))
     app.include_router(screen.router(settings))
+    app.include_router(facade.router(settings, publisher))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
     return app
 
@@ -76,7 +78,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 def _route(path: str) -> str:
     """The path's kind, so that a label never holds what a stranger typed."""
     first = path.strip("/").partition("/")[0]
-    return first if first in ("channels", "api", "healthz", "metrics", "") else "static"
+    return first if first in ("channels", "api", "open311", "healthz", "metrics", "") else "static"
 
 
 def main() -> None:

@@ -1,0 +1,97 @@
+-- title: Open311 报件
+-- unit: 行
+-- meaning: Reports that were accepted or are in review, as Open311 shows them, newest first: matter, unit, deadline. Words, address and photos only of those that came through Open311; no personal data.
+-- refresh: 5 s
+-- parameter: since Int64 = 0 — Received at or after, ms since the epoch; the narrower, the sooner.
+-- parameter: until Int64 = 4102444800000 — Received at or before, ms since the epoch.
+-- parameter: ids String = '' — Only these reports, comma separated; empty: all.
+-- parameter: class_codes String = '' — Only these classes, comma separated; empty: all.
+-- parameter: status String = '' — open or closed, as the matter is; empty: both.
+-- parameter: limit UInt32 = 1000 — How many rows.
+-- parameter: offset UInt32 = 0 — Rows to skip.
+WITH
+    fromUnixTimestamp64Milli({since:Int64}, 'UTC') AS earliest,
+    fromUnixTimestamp64Milli({until:Int64}, 'UTC') AS latest,
+    closed AS
+    (
+        SELECT report_id
+        FROM
+        (
+            SELECT report_id, argMax(event_id, decided_at) AS event_id
+            FROM event_links
+            WHERE received_at >= earliest AND received_at <= latest
+            GROUP BY report_id
+        )
+        WHERE event_id IN
+        (
+            -- A matter that is joined again and again may be old; older than this is none.
+            SELECT event_id FROM events
+            WHERE opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
+            GROUP BY event_id
+            HAVING argMax(status, version) = 'closed'
+        )
+    ),
+    page AS
+    (
+        SELECT report_id, channel, outcome, reason, class_code, district_code, received_at, decided_at
+        FROM report_outcomes
+        WHERE outcome IN ('accepted', 'review') AND received_at >= earliest AND received_at <= latest
+            AND ({ids:String} = '' OR report_id IN splitByChar(',', {ids:String}))
+            AND ({class_codes:String} = '' OR class_code IN splitByChar(',', {class_codes:String}))
+            AND ({status:String} = ''
+                OR (report_id IN (SELECT report_id FROM closed)) = ({status:String} = 'closed'))
+        ORDER BY received_at DESC, report_id
+        LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+    ),
+    links AS
+    (
+        SELECT report_id, argMax(event_links.event_id, decided_at) AS event_id, max(decided_at) AS linked_at
+        FROM event_links
+        WHERE received_at >= earliest AND received_at <= latest AND report_id IN (SELECT report_id FROM page)
+        GROUP BY report_id
+    )
+SELECT
+    page.report_id AS report_id, page.channel AS channel, outcome, reason,
+    class_code, district_code, page.received_at AS received_at, text, address, media, lon, lat,
+    links.event_id AS event_id, first_report_id, unit_name, due_at,
+    if(state = 'closed', 'closed', 'open') AS status,
+    if(state = 'closed', changed_at, greatest(page.decided_at, linked_at, moved_at)) AS updated_at
+FROM page
+LEFT JOIN
+(
+    SELECT report_id, lon, lat,
+        if(channel = 'open311', text, '') AS text,
+        if(channel = 'open311', address, '') AS address,
+        if(channel = 'open311', media, []) AS media
+    FROM reports
+    WHERE received_at >= earliest AND received_at <= latest AND report_id IN (SELECT report_id FROM page)
+    LIMIT 1 BY report_id
+) AS texts ON texts.report_id = page.report_id
+LEFT JOIN links ON links.report_id = page.report_id
+LEFT JOIN
+(
+    SELECT event_id, argMax(status, version) AS state, argMax(decided_at, version) AS changed_at,
+        any(events.first_report_id) AS first_report_id
+    FROM events
+    WHERE event_id IN (SELECT event_id FROM links)
+        AND opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
+    GROUP BY event_id
+) AS matters ON matters.event_id = links.event_id
+LEFT JOIN
+(
+    -- The order that was given out last, in its newest version.
+    SELECT event_id, argMax(orders.unit_name, (dispatched_at, version)) AS unit_name,
+        argMax(tuple(orders.due_at), (dispatched_at, version)).1 AS due_at
+    FROM orders
+    WHERE event_id IN (SELECT event_id FROM links) AND opened_at >= earliest - INTERVAL 400 DAY
+    GROUP BY event_id
+) AS given ON given.event_id = links.event_id
+LEFT JOIN
+(
+    SELECT event_id, max(at) AS moved_at
+    FROM order_transitions
+    WHERE event_id IN (SELECT event_id FROM links) AND at >= earliest - INTERVAL 400 DAY
+    GROUP BY event_id
+) AS steps ON steps.event_id = links.event_id
+ORDER BY received_at DESC, report_id
+LIMIT 1 BY report_id
