@@ -1,7 +1,7 @@
 """The merge policy: which reports are about one matter. Data that a city writes or learns from its links.
 
-``merge.yaml`` of a city pack, or a file of ``quanyu train dedupe``. The rule of the longest class prefix that
-is named counts. A class is a code of the taxonomy or, for foreign data, any label.
+``merge.yaml`` of a city pack, or a file of ``quanyu train dedupe``. A class is a code of the taxonomy, for which
+the longest prefix that is named counts, or any other label.
 """
 
 from pathlib import Path
@@ -99,7 +99,9 @@ class MergePolicy(_Model):
         return self
 
     def rule(self, class_code: str) -> Rule:
-        """The rule of a class."""
+        """The rule of a class; of a label that is no code, only its own."""
+        if not class_code.isdigit():
+            return self.classes.get(class_code, self.default)
         for length in range(len(class_code), 0, -1):
             found = self.classes.get(class_code[:length])
             if found:
