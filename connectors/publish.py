@@ -36,7 +36,7 @@ class Unpublishable(Exception):
 
 
 class _Batch:
-    """Counts a batch's confirmations; called on the delivery thread."""
+    """Counts a batch's confirmations; called on the delivery thread, of which there is one."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -138,6 +138,7 @@ class Publisher:
 
     def close(self) -> None:
         """Wait for what is under way, then stop."""
-        self._producer.flush(CONFIRM_TIMEOUT_S)
+        # Deliveries are counted by one thread at a time: with two, a confirmation could go uncounted.
         self._stop.set()
-        self._poller.join(2.0)
+        self._poller.join()
+        self._producer.flush(CONFIRM_TIMEOUT_S)

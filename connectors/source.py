@@ -25,6 +25,8 @@ log = structlog.get_logger("connectors")
 #: Pauses after a failure double from the first to the last: a database that restarts is met soon after,
 #: one that is gone for the night is not hammered.
 PAUSE_FIRST_S, PAUSE_LAST_S = 0.5, 30.0
+#: Defect of a record of which only an excerpt could be published.
+REFUSED = "malformed:the broker refuses it"
 
 
 class SourceError(Exception):
@@ -111,10 +113,11 @@ class Feed:
                 source = self._opener(self._settings, self._spec, self._address)
                 while not self._stop.is_set():
                     portion = source.read(1.0)
-                    self._well()
+                    self._reached()
                     if portion is not None:
                         self._publish(portion)
                         source.confirm(portion)
+                    self._well()
             except SourceError as error:
                 self._failed(error.reason, error)
             except Exception as error:  # one channel's surprise must not end the others
@@ -122,15 +125,27 @@ class Feed:
                 log.exception("connector failed", channel=self._spec.name)
             finally:
                 if source is not None:
-                    source.close()
+                    self._close(source)
         metrics.CONNECTOR_UP.labels(*self._labels).set(0)
 
+    def _reached(self) -> None:
+        metrics.CONNECTOR_READ_AT.labels(*self._labels).set_to_current_time()
+        if not self._failures:
+            metrics.CONNECTOR_UP.labels(*self._labels).set(1)
+
     def _well(self) -> None:
+        """Read and confirmed. To be read alone is not enough: a position that cannot be moved, on a full
+        disk say, would be tried at the first pause for ever, and publish the same portion each time."""
         if self._failures:
             log.info("connector recovered", channel=self._spec.name, transport=self._transport)
         self._failures = 0
         metrics.CONNECTOR_UP.labels(*self._labels).set(1)
-        metrics.CONNECTOR_READ_AT.labels(*self._labels).set_to_current_time()
+
+    def _close(self, source: Source) -> None:
+        try:
+            source.close()
+        except Exception as error:  # a connection that is gone may refuse to be closed; go on
+            log.warning("source not closed", channel=self._spec.name, error=str(error)[:500])
 
     def _failed(self, reason: str, error: Exception) -> None:
         self._failures += 1
@@ -161,16 +176,21 @@ class Feed:
             except Unpublishable as error:
                 # One record must not hold back its neighbours: alone, what is left of it is published.
                 todo.pop()
-                middle = len(raws) // 2
-                todo += (
-                    [raws[middle:], raws[:middle]] if middle else [[self._excerpt(raws[0], error)]]
-                )
+                if middle := len(raws) // 2:
+                    todo += [raws[middle:], raws[:middle]]
+                elif any(defect.startswith(REFUSED) for defect in raws[0]["defects"]):
+                    # Not even the excerpt: then it is the topic, and to go on would be without end or pause.
+                    raise SourceError(
+                        "unpublishable", f"the topic takes nothing: {error}"
+                    ) from None
+                else:
+                    todo.append([self._excerpt(raws[0], error)])
 
     def _excerpt(self, raw: RawReport, error: Exception) -> RawReport:
         return undecodable(
             self._spec,
             raw["payload"][:65_536],
-            f"malformed:the broker refuses it: {error}",
+            f"{REFUSED}: {error}",
             received_at=raw["received_at"],
             connector=raw["connector"],
         )
