@@ -1,0 +1,94 @@
+"""`quanyu evaluate`: the pipeline's decisions, held against what is known."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.commands import evaluate_dedupe
+from deploy.evaluate_simulation import (
+    Evaluation,
+    Measures,
+    Share,
+    evaluate_simulation,
+    newest_truth,
+)
+from schemas.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `evaluate`."""
+    group = typer.Typer(
+        help="Hold the pipeline's decisions against what is known.", no_args_is_help=True
+    )
+    app.add_typer(group, name="evaluate")
+    evaluate_dedupe.add(group)
+
+    @group.command("simulation")
+    def simulation(
+        truth: Annotated[
+            Path | None,
+            typer.Option(help="Truth of a run; default: the newest below <home>/truth."),
+        ] = None,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="One JSON object as the last line of stdout.")
+        ] = False,
+    ) -> None:
+        """Compare a simulated run's truth with what became of its reports, overall and by channel.
+
+        Wait until `quanyu audit` is at rest before. Exit 2 without a truth or without rows.
+        Example: quanyu evaluate simulation --json
+        """
+        settings = load_settings()
+        path = truth or newest_truth(settings)
+        stderr = Console(stderr=True, highlight=False)
+        found = evaluate_simulation(settings, path, progress=stderr.print)
+        if as_json:
+            typer.echo(json.dumps({"truth": str(path), **found.as_dict()}, ensure_ascii=False))
+        else:
+            _print(found, path, Console(highlight=False))
+
+
+def _print(found: Evaluation, path: Path, console: Console) -> None:
+    table = Table(
+        *("channel", "sent", "lost", "accepted", "review", "pair F1", "precision", "recall"),
+        *("class", "micro-grid", "without point: street"),
+        title=path.name,
+    )
+    for name, measures in {"all": found.overall, **found.channels}.items():
+        table.add_row(name, *_cells(measures))
+    console.print(table)
+    grids = Table(
+        "grid", "right, with a point", "right, without", title="grids of accepted reports"
+    )
+    for level, (told, untold) in found.overall.grids.items():
+        if told.of or untold.of:
+            grids.add_row(level, _share(told), _share(untold))
+    console.print(grids)
+    twice = found.dispatched_twice
+    console.print(f"given twice to one unit: {twice.right} of {twice.of} matters with an order")
+
+
+def _cells(measures: Measures) -> list[str]:
+    pairs = measures.pairs
+    return [
+        str(measures.sent),
+        str(measures.lost),
+        str(measures.outcomes["accepted"]),
+        _share(measures.review),
+        *(_number(value) for value in (pairs.f1, pairs.precision, pairs.recall)),
+        _share(measures.class_of_accepted),
+        _share(measures.grids["micro"][0]),
+        _share(measures.grids["street"][1]),
+    ]
+
+
+def _share(share: Share) -> str:
+    return _number(share.right / share.of if share.of else None)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,362 @@
+"""What the pipeline decided, held against what the simulator knows: the truth file and the tables.
+
+The measures are pure functions over rows. A *pair* is two reports of one matter (true) or of one event
+(decided); a report that stands in no event shares none. Pairs are counted, never listed: a storm has millions.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from math import comb
+from pathlib import Path
+from typing import Any
+
+from connectors.simulator.truth import Truth, read_truth
+from schemas.errors import QuanyuError
+from schemas.grids import LEVELS, SPECIAL
+from schemas.ids import report_id
+from schemas.settings import Settings
+from schemas.tables import connect
+
+#: A message may be received so long before its transport said so (ms): a slow 202.
+BEFORE_MS = 10 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of a report: its one outcome that is no duplicate, and its repetitions."""
+
+    outcome: str
+    class_code: str
+    grid_code: str
+    duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Precision, recall and their harmonic mean, over pairs."""
+
+    true: int
+    decided: int
+    both: int
+
+    @property
+    def precision(self) -> float | None:
+        """Of the decided pairs those that are true; None when none was decided."""
+        return self.both / self.decided if self.decided else None
+
+    @property
+    def recall(self) -> float | None:
+        """Of the true pairs those that were decided; None when there is none."""
+        return self.both / self.true if self.true else None
+
+    @property
+    def f1(self) -> float | None:
+        """None when there are pairs on neither side."""
+        either = self.true + self.decided
+        return 2 * self.both / either if either else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **asdict(self),
+            "precision": _rounded(self.precision),
+            "recall": _rounded(self.recall),
+            "f1": _rounded(self.f1),
+        }
+
+
+@dataclass(slots=True)
+class Share:
+    """How many of how many."""
+
+    right: int = 0
+    of: int = 0
+
+    def count(self, right: bool) -> None:
+        """One more."""
+        self.of += 1
+        self.right += right
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "right": self.right,
+            "of": self.of,
+            "share": _rounded(self.right / self.of if self.of else None),
+        }
+
+
+@dataclass(slots=True)
+class Measures:
+    """What is measured of all reports, or of one channel's.
+
+    ``sent``: messages; ``reports``: distinct ones. ``class_of_accepted``, ``class_of_all``: the class is that
+    of one of the matters. ``grids``: level → (with a point in the report, without one), of the accepted.
+    """
+
+    sent: int = 0
+    reports: int = 0
+    lost: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    pairs: Pairs = field(default_factory=lambda: Pairs(0, 0, 0))
+    class_of_accepted: Share = field(default_factory=Share)
+    class_of_all: Share = field(default_factory=Share)
+    review: Share = field(default_factory=Share)
+    grids: dict[str, tuple[Share, Share]] = field(
+        default_factory=lambda: {level: (Share(), Share()) for level in (*LEVELS, SPECIAL)}
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "sent": self.sent,
+            "reports": self.reports,
+            "lost": self.lost,
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "duplicates": self.duplicates,
+            "pairs": self.pairs.as_dict(),
+            "class_of_accepted": self.class_of_accepted.as_dict(),
+            "class_of_all": self.class_of_all.as_dict(),
+            "review": self.review.as_dict(),
+            "grids": {
+                level: {"with_point": told.as_dict(), "without_point": untold.as_dict()}
+                for level, (told, untold) in self.grids.items()
+                if told.of or untold.of
+            },
+        }
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """The whole: all reports, each channel, and matters that one unit was given twice."""
+
+    overall: Measures
+    channels: dict[str, Measures]
+    dispatched_twice: Share
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; ``dispatched_twice`` is of the matters that have an order."""
+        twice = self.dispatched_twice
+        return {
+            "overall": self.overall.as_dict(),
+            "channels": {name: found.as_dict() for name, found in self.channels.items()},
+            "dispatched_twice": {
+                "matters": twice.right,
+                "of": twice.of,
+                "share": _rounded(twice.right / twice.of if twice.of else None),
+            },
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def count_pairs(
+    reports: Iterable[tuple[str, Sequence[str], str | None]],
+) -> tuple[Pairs, dict[str, Pairs]]:
+    """Pairs of all reports and those that have a report of each channel in them.
+
+    A report is (channel, matters, event or None). Two reports make a true pair when they share any matter; each
+    set of matters that both tell of is counted in and out (inclusion and exclusion), so that two who share two
+    matters are one pair.
+    """
+    true: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    decided: dict[str, Counter[str]] = defaultdict(Counter)
+    both: dict[tuple[str, tuple[str, ...]], Counter[str]] = defaultdict(Counter)
+    channels: set[str] = set()
+    for channel, matters, event in reports:
+        channels.add(channel)
+        subsets = _subsets(matters)
+        for subset in subsets:
+            true[subset][channel] += 1
+        if event is not None:
+            decided[event][channel] += 1
+            for subset in subsets:
+                both[event, subset][channel] += 1
+    totals: dict[str | None, list[int]] = {name: [0, 0, 0] for name in (None, *channels)}
+
+    def add(column: int, sign: int, cell: Counter[str]) -> None:
+        n = cell.total()
+        whole = comb(n, 2)
+        if not whole:
+            return
+        totals[None][column] += sign * whole
+        for name, of_channel in cell.items():
+            totals[name][column] += sign * (whole - comb(n - of_channel, 2))
+
+    for subset, cell in true.items():
+        add(0, _sign(subset), cell)
+    for cell in decided.values():
+        add(1, 1, cell)
+    for (_, subset), cell in both.items():
+        add(2, _sign(subset), cell)
+    found = {name: Pairs(*columns) for name, columns in totals.items() if name is not None}
+    return Pairs(*totals[None]), found
+
+
+def _subsets(matters: Sequence[str]) -> list[tuple[str, ...]]:
+    if len(matters) == 1:
+        return [(matters[0],)]
+    ordered = sorted(set(matters))
+    return [c for size in range(1, len(ordered) + 1) for c in combinations(ordered, size)]
+
+
+def _sign(subset: Sequence[str]) -> int:
+    return 1 if len(subset) % 2 else -1
+
+
+def evaluate(
+    truth: Iterable[Truth],
+    decided: Mapping[str, Decided],
+    event_of: Mapping[str, str],
+    opened: Mapping[str, set[str]],
+    orders: Mapping[str, Sequence[tuple[str, str]]],
+) -> Evaluation:
+    """Hold the decisions against the truth.
+
+    ``decided``: report id → what became of it; ``event_of``: report id → its event now; ``opened``: report id →
+    events that it ever opened; ``orders``: event → (order, unit).
+    """
+    overall, channels = Measures(), dict[str, Measures]()
+    first: dict[str, Truth] = {}
+    for told in truth:
+        channel = channels.setdefault(told.channel, Measures())
+        overall.sent += 1
+        channel.sent += 1
+        first.setdefault(report_id(told.channel, told.native_id, told.revision), told)
+    for identity, told in first.items():
+        for measures in (overall, channels[told.channel]):
+            _count(measures, told, decided.get(identity))
+    overall.pairs, of_channels = count_pairs(
+        (told.channel, told.matters, event_of.get(identity)) for identity, told in first.items()
+    )
+    for name, pairs in of_channels.items():
+        channels[name].pairs = pairs
+    twice = _dispatched_twice(first, event_of, opened, orders)
+    return Evaluation(overall, dict(sorted(channels.items())), twice)
+
+
+def _count(measures: Measures, told: Truth, found: Decided | None) -> None:
+    measures.reports += 1
+    outcome = found.outcome if found else "lost"
+    accepted = outcome == "accepted"
+    measures.lost += found is None
+    if found:
+        measures.outcomes[outcome] += 1
+        measures.duplicates += found.duplicates
+    right = accepted and found is not None and found.class_code in told.classes
+    measures.class_of_all.count(right)
+    measures.review.count(outcome == "review")
+    if accepted and found is not None:
+        measures.class_of_accepted.count(right)
+        _count_grids(measures, told, found.grid_code)
+
+
+def _count_grids(measures: Measures, told: Truth, code: str) -> None:
+    """Each level that the truth knows. A special grid stands in place of compound and micro-grid."""
+    side = 0 if told.pointed else 1
+    if told.special:
+        measures.grids[SPECIAL][side].count(code == told.special)
+    for level, length in LEVELS.items():
+        if len(told.grid) < length:
+            continue
+        if told.special and length > LEVELS["community"]:
+            continue
+        measures.grids[level][side].count(code[:length] == told.grid[:length])
+
+
+def _dispatched_twice(
+    first: Mapping[str, Truth],
+    event_of: Mapping[str, str],
+    opened: Mapping[str, set[str]],
+    orders: Mapping[str, Sequence[tuple[str, str]]],
+) -> Share:
+    """Matters of which one unit has two orders, of those that have any.
+
+    A report of two matters is left out: the order of the one would be counted for the other.
+    """
+    events: dict[str, set[str]] = defaultdict(set)
+    for identity, told in first.items():
+        if len(told.matters) == 1:
+            event = event_of.get(identity)
+            if event is not None:
+                events[told.matters[0]].add(event)
+            events[told.matters[0]].update(opened.get(identity, ()))
+    share = Share()
+    for found in events.values():
+        units = Counter(unit for event in found for _, unit in orders.get(event, ()))
+        if units:
+            share.count(max(units.values()) > 1)
+    return share
+
+
+def newest_truth(settings: Settings) -> Path:
+    """The home's last truth file; :class:`QuanyuError` when nothing was simulated."""
+    folder = settings.home / "truth"
+    found = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise QuanyuError(
+            f"{folder}: no truth; run quanyu simulate first, or name one: --truth FILE"
+        )
+    return found[-1]
+
+
+def evaluate_simulation(
+    settings: Settings, truth: Path, progress: Callable[[str], None] = lambda _: None
+) -> Evaluation:
+    """Read both sides and evaluate. QuanyuError when the truth or the tables hold nothing of the run."""
+    progress("reading the truth")
+    told = list(read_truth(truth))
+    if not told:
+        raise QuanyuError(f"{truth}: holds no report that was sent")
+    since = min(line.sent_ms for line in told) - BEFORE_MS
+    progress("reading the tables")
+    decided = {
+        str(row[0]): Decided(str(row[1]), str(row[2]), str(row[3]), int(row[4]))
+        for row in _rows(settings, _DECIDED, since)
+    }
+    if not decided:
+        raise QuanyuError(
+            f"no report was decided since {truth.name} began; is this its stack? see quanyu status"
+        )
+    event_of: dict[str, str] = {}
+    opened: dict[str, set[str]] = {}
+    for identity, event, others in _rows(settings, _LINKS, since):
+        event_of[str(identity)] = str(event)
+        if others:
+            opened[str(identity)] = {str(other) for other in others}
+    orders: dict[str, list[tuple[str, str]]] = {}
+    for order, event, unit in _rows(settings, _ORDERS, since):
+        orders.setdefault(str(event), []).append((str(order), str(unit)))
+    return evaluate(told, decided, event_of, opened, orders)
+
+
+#: A report has one outcome that is no duplicate; the others are its repetitions.
+_DECIDED = """
+SELECT report_id,
+    if(countIf(outcome != 'duplicate') = 0, 'duplicate', anyIf(outcome, outcome != 'duplicate')),
+    anyIf(class_code, outcome != 'duplicate'), anyIf(grid_code, outcome != 'duplicate'),
+    countIf(outcome = 'duplicate')
+FROM report_outcomes WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY report_id
+"""
+#: The newest link holds; links are added, never changed.
+_LINKS = """
+SELECT report_id, argMax(event_id, (decided_at, _offset)),
+    groupUniqArrayIf(event_id, relation IN ('opened', 'recurrence'))
+FROM event_links WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY report_id
+"""
+_ORDERS = """
+SELECT order_id, any(event_id), any(unit_code)
+FROM orders WHERE dispatched_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY order_id
+"""
+
+
+def _rows(settings: Settings, query: str, since: int) -> Iterator[Sequence[Any]]:
+    with connect(settings) as client:
+        client.database = settings.clickhouse_database
+        with client.query_rows_stream(query, parameters={"since": since}) as rows:
+            yield from rows
