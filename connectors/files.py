@@ -19,6 +19,8 @@ from schemas.errors import QuanyuError
 
 #: Cells above this are cut by no one: the raw topic takes 8 MB, intake refuses the text with a reason.
 CELL_LIMIT = 7 * 1024 * 1024
+#: JSON nested deeper is marked: what writes it again further down would run out of stack.
+DEPTH_LIMIT = 100
 #: An .xlsx that unpacks to more is a bomb, not a day's reports.
 XLSX_LIMIT = 512 * 1024 * 1024
 #: So is one that grows by more when it is unpacked; sheets of equal rows grow some 100 times. Small ones may.
@@ -177,11 +179,31 @@ def _row(number: int, names: list[str], row: list[str], lines: _Lines) -> Entry:
     return Entry(number, data=lines.row_bytes(), defect=defect)
 
 
+def json_document(data: bytes) -> Any:
+    """The value of JSON bytes.
+
+    ValueError (a UnicodeDecodeError is one) or RecursionError for bytes that are none, for a number of
+    more digits than Python reads, and for what is nested so deep that it can hardly be written again.
+    """
+    value = json.loads(data.decode("utf-8"))
+    if data.count(b"[") + data.count(b"{") > DEPTH_LIMIT:
+        level = [value]
+        for _ in range(DEPTH_LIMIT):
+            level = [
+                child
+                for item in level
+                if isinstance(item, dict | list)
+                for child in (item.values() if isinstance(item, dict) else item)
+            ]
+        if level:
+            raise RecursionError(f"nested deeper than {DEPTH_LIMIT}")
+    return value
+
+
 def json_entry(number: int, data: bytes) -> Entry:
     """The entry of a JSON object's bytes; marked when they are none."""
     try:
-        # ValueError also says that a number has more digits than Python reads.
-        fields = json.loads(data.decode("utf-8"))
+        fields = json_document(data)
     except UnicodeDecodeError:
         return Entry(number, data=data[:CELL_LIMIT], defect="encoding:not UTF-8")
     except (ValueError, RecursionError) as error:

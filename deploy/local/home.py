@@ -16,6 +16,7 @@ import psutil
 from schemas.channels import channel_names
 from schemas.errors import QuanyuError
 from schemas.settings import STACK_FILE, Settings
+from schemas.sources import embedded_sources, load_sources
 
 PARTS_FILE = "parts.json"
 LOCK_FILE = "lock"
@@ -42,21 +43,53 @@ def read_json(path: Path) -> Any:
 REMEMBERED = frozenset(
     {
         *("port", "bind", "city", "environment", "kafka", "clickhouse", "clickhouse_database"),
-        *("clickhouse_cluster", "schema_registry_url", "keys_file"),
+        *("clickhouse_cluster", "schema_registry_url", "keys_file", "sources_file"),
     }
 )
 
 
 def prepare(settings: Settings) -> None:
-    """Make the home: folders, the stack file, a key for each channel (both 0600)."""
+    """Make the home: folders, the stack file, a key for each channel, their sources (all 0600)."""
     home = settings.home
     (home / "logs").mkdir(parents=True, exist_ok=True)
+    former = read_json(home / STACK_FILE) or {}
     remembered = settings.model_dump(mode="json", include=set(REMEMBERED), exclude_none=True)
     write_json(home / STACK_FILE, remembered, 0o600)
     keys = read_json(settings.keys_path) or {}
     missing = {name: secrets.token_urlsafe(24) for name in channel_names() if name not in keys}
     if missing:
         write_json(settings.keys_path, keys | missing, 0o600)
+    _prepare_sources(settings, int(former.get("port", settings.port)))
+
+
+def _prepare_sources(settings: Settings, former_port: int) -> None:
+    """Give each channel that the sources' file does not name its place in the embedded stack.
+
+    What somebody wrote there stays: another address, a channel with ``{}`` that is out of service. Only
+    what a former start with another port wrote follows the port. A file of one's own
+    (``QUANYU_SOURCES_FILE``) is not touched.
+    """
+    ours = embedded_sources(settings)
+    for addresses in ours.values():
+        if "sql" in addresses:
+            Path(addresses["sql"].removeprefix("sqlite:///")).parent.mkdir(exist_ok=True)
+        if "file" in addresses:
+            Path(addresses["file"]).mkdir(parents=True, exist_ok=True)
+    if settings.sources_file is not None:
+        return
+    former = embedded_sources(settings.model_copy(update={"port": former_port}))
+    found = load_sources(settings)
+    wanted = ours | {
+        name: {
+            transport: ours[name][transport]
+            if address == former.get(name, {}).get(transport)
+            else address
+            for transport, address in addresses.items()
+        }
+        for name, addresses in found.items()
+    }
+    if wanted != found:
+        write_json(settings.sources_path, wanted, 0o600)
 
 
 @contextmanager

