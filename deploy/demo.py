@@ -22,6 +22,33 @@ from schemas.tables import connect
 
 #: Seconds to wait at the end until every report is in its table.
 SETTLE_SECONDS = 120.0
+#: Seconds to wait before that until the connectors have read what lies in databases, folders and the MQTT
+#: broker: the audit knows only what is in Kafka. So long after the last outcome nothing more will come.
+DRAIN_SECONDS, STILL_SECONDS = 300.0, 45.0
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSummary:
+    """One channel: messages its transport accepted, those sent again among them, and what became of them.
+
+    ``reports``: outcomes that are no duplicate; a sender that was in doubt makes further duplicates.
+    """
+
+    sent: int
+    resent: int
+    outcomes: int
+    reports: int
+
+    @property
+    def missing(self) -> int:
+        """Distinct reports without an outcome."""
+        return max(0, self.sent - self.resent - self.reports)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it spoke and was heard."""
+        return self.outcomes > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +56,7 @@ class DemoSummary:
     """What a demonstration did. Latencies: from a report's receipt to its outcome's insert, ms."""
 
     sent: int
+    channels: dict[str, ChannelSummary]
     outcomes: dict[str, int]
     events: int
     orders: int
@@ -36,9 +64,31 @@ class DemoSummary:
     latency_p99_ms: float | None
     audit: AuditReport
 
+    @property
+    def clean(self) -> bool:
+        """True when the audit is and no report that was sent is missing."""
+        return self.audit.clean and not any(found.missing for found in self.channels.values())
+
     def as_dict(self) -> dict[str, Any]:
         """The summary for JSON, with the audit's own form inside."""
-        return {**asdict(self), "clean": self.audit.clean, "audit": self.audit.as_dict()}
+        channels = {
+            name: {**asdict(found), "missing": found.missing, "alive": found.alive}
+            for name, found in self.channels.items()
+        }
+        return {
+            **asdict(self),
+            "clean": self.clean,
+            "channels": channels,
+            "audit": self.audit.as_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A channel's outcomes in the tables, and those that are no duplicate."""
+
+    outcomes: int = 0
+    reports: int = 0
 
 
 def demo(
@@ -60,9 +110,10 @@ def demo(
     say("starting Kafka, ClickHouse and the parts of quanyu (the first time fetches Kafka)")
     with _stack(environment):
         say(f"http://127.0.0.1:{settings.screen_port} shows the city; Ctrl-C ends it")
-        before, began = _tallies(settings), time.time()
+        before, began = (_tallies(settings), _totals(settings)), time.time()
         sent = _simulate(environment, rate, duration)
-        say("waiting until every report is decided and stored")
+        say("waiting until every report is read, decided and stored")
+        _drain(settings, sent, before[0])
         report = audit(settings, timeout=SETTLE_SECONDS, progress=say)
         summary = _summary(settings, sent, report, before, began)
         say("stopping")
@@ -82,8 +133,10 @@ def _stack(environment: Mapping[str, str]) -> Iterator[None]:
         subprocess.run(down, env=environment, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 # own command
 
 
-def _simulate(environment: Mapping[str, str], rate: float, duration: float | None) -> int:
-    """Simulate until the end or an interrupt; returns how many reports the broker confirmed."""
+def _simulate(
+    environment: Mapping[str, str], rate: float, duration: float | None
+) -> dict[str, tuple[int, int]]:
+    """Simulate until the end or an interrupt; channel → messages accepted, and those sent again."""
     arguments = ["simulate", "--scenario", "day", "--rate", str(rate), "--json"]
     if duration is not None:
         arguments += ["--duration", str(duration)]
@@ -97,18 +150,51 @@ def _simulate(environment: Mapping[str, str], rate: float, duration: float | Non
             output, _ = simulator.communicate()
     lines = output.strip().splitlines()
     try:
-        return int(json.loads(lines[-1])["sent"])
-    except (IndexError, KeyError, ValueError):
+        result = json.loads(lines[-1])
+        again = result["resent_by_channel"]
+        return {name: (int(n), int(again[name])) for name, n in result["by_channel"].items()}
+    except (IndexError, KeyError, TypeError, ValueError):
         if duration is None:
-            return 0
+            return {}
         raise QuanyuError("the simulator failed: see its message above") from None
+
+
+def _drain(
+    settings: Settings, sent: Mapping[str, tuple[int, int]], before: Mapping[str, Tally]
+) -> None:
+    """Wait until each channel has an outcome for every message, or nothing has come for long."""
+    end = time.monotonic() + DRAIN_SECONDS
+    known, moved = -1, time.monotonic()
+    while time.monotonic() < end and time.monotonic() - moved < STILL_SECONDS:
+        now = _tallies(settings)
+        if all(_added(now, before, name).outcomes >= n for name, (n, _) in sent.items()):
+            return
+        total = sum(tally.outcomes for tally in now.values())
+        if total != known:
+            known, moved = total, time.monotonic()
+        time.sleep(POLL_SECONDS)
 
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "deploy.cli", *arguments]
 
 
-def _tallies(settings: Settings) -> dict[str, int]:
+def _tallies(settings: Settings) -> dict[str, Tally]:
+    """What each channel has in the tables now."""
+    with connect(settings) as client:
+        client.database = settings.clickhouse_database
+        rows = client.query(
+            "SELECT channel, count(), countIf(outcome != 'duplicate') FROM report_outcomes GROUP BY channel"
+        ).result_rows
+    return {str(name): Tally(int(outcomes), int(reports)) for name, outcomes, reports in rows}
+
+
+def _added(now: Mapping[str, Tally], before: Mapping[str, Tally], name: str) -> Tally:
+    here, then = now.get(name, Tally()), before.get(name, Tally())
+    return Tally(here.outcomes - then.outcomes, here.reports - then.reports)
+
+
+def _totals(settings: Settings) -> dict[str, int]:
     """Outcomes by kind, events and orders that are in the tables now."""
     with connect(settings) as client:
         client.database = settings.clickhouse_database
@@ -121,10 +207,20 @@ def _tallies(settings: Settings) -> dict[str, int]:
 
 
 def _summary(
-    settings: Settings, sent: int, report: AuditReport, before: Mapping[str, int], began: float
+    settings: Settings,
+    sent: Mapping[str, tuple[int, int]],
+    report: AuditReport,
+    before: tuple[Mapping[str, Tally], Mapping[str, int]],
+    began: float,
 ) -> DemoSummary:
     """What this run added to the tables; the audit is of everything that the home holds."""
-    added = {kind: n - before.get(kind, 0) for kind, n in _tallies(settings).items()}
+    tallies, totals = before
+    added = {kind: n - totals.get(kind, 0) for kind, n in _totals(settings).items()}
+    now = _tallies(settings)
+    channels = {}
+    for name, (messages, again) in sent.items():
+        tally = _added(now, tallies, name)
+        channels[name] = ChannelSummary(messages, again, tally.outcomes, tally.reports)
     with connect(settings) as client:
         client.database = settings.clickhouse_database
         ((p50, p99, rows),) = client.query(
@@ -134,7 +230,8 @@ def _summary(
             parameters={"began": int(began * 1000)},
         ).result_rows
     return DemoSummary(
-        sent=sent,
+        sent=sum(messages for messages, _ in sent.values()),
+        channels=channels,
         events=added.pop("events", 0),
         orders=added.pop("orders", 0),
         outcomes=dict(sorted(added.items())),

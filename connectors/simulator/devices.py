@@ -260,9 +260,11 @@ class Devices:
         flight = f"F{self._id()}"
         reports: list[Report] = []
         targets = count(1)
+        # It flies over one neighbourhood.
+        places = iter(self._world.near(next(self._world.places), self._sortie))
         while len(reports) < self._sortie:
             kind = self._targets.draw(rng)
-            matter = self._matter(self._codes["uav"].get(kind, ""), 0.0)
+            matter = self._world.matter(self._codes["uav"].get(kind, ""), next(places))
             first = rng.randrange(1, 500)
             for frame in range(rng.randrange(uav.frames[0], uav.frames[1] + 1)):
                 if len(reports) >= self._sortie:

@@ -20,12 +20,14 @@ from connectors.simulator.world import Matter, Place, Point, Weighted, World, pi
 from schemas.city import CityPack
 from schemas.grids import METRES_PER_DEGREE
 
-#: Earlier reports and matters that a later one may come back to, for each channel.
-REMEMBERED = 512
+#: Earlier reports of a channel and matters of a class that a later report may come back to.
+REMEMBERED = 256
 #: Reporters of a channel; each is one telephone or one account.
 REPORTERS = 2_000_000
 #: How often another reporter uses the same of a class's words.
 SAME_WORD = 0.6
+#: Classes that are tried for one of which something is known.
+DRAWS = 4
 DAY_MS = 24 * 3600 * 1000
 #: Defects of how a report came, which the next report of the matter does not share.
 COMING = frozenset({"late_batch", *get_args(Repeat)})
@@ -94,11 +96,7 @@ class People:
         }
         self._only_standing = scenario.standing.share >= 1.0
         self._standing_ids = {matter.id for matter in standing}
-        self._matters: dict[str, _Ring] = {name: _Ring() for name in PEOPLE}
-        self._tellers = {
-            code: [self._matters[name] for name in PEOPLE if code in self._seen[name]]
-            for code in self._all_codes
-        }
+        self._matters: dict[str, _Ring] = {code: _Ring() for code in self._all_codes}
         self._defects = {name: tuple(numbers.people[name].defects.items()) for name in PEOPLE}
         self._told: dict[str, _Ring] = {name: _Ring() for name in PEOPLE}
         self._owed = dict.fromkeys(PEOPLE, 0)
@@ -159,8 +157,7 @@ class People:
                 return found
         matter = self._world.matter(self._classes[channel].draw(rng))
         if not self._only_standing:
-            for ring in self._tellers[matter.code]:
-                ring.remember(matter)
+            self._matters[matter.code].remember(matter)
         return self._remembered(self._tell(channel, matter, now_ms))
 
     def _remembered(self, telling: Telling) -> Telling:
@@ -179,16 +176,24 @@ class People:
             partner = "police110" if channel == "hotline12345" else "hotline12345"
             if self._told[partner]:
                 return self._forwarded(channel, pick(rng, self._told[partner]), now_ms)
-        standing = self._standing[channel]
-        known = self._matters[channel]
-        if standing and (not known or rng.random() < self._scenario.standing.share):
-            # Some places are told of far more than others.
-            matter = standing[int(rng.random() ** 2 * len(standing))]
-        elif known:
-            matter = pick(rng, known)
-        else:
+        matter = self._known(channel)
+        if matter is None:
             return None
         return self._remembered(self._tell(channel, matter, now_ms))
+
+    def _known(self, channel: str) -> Matter | None:
+        """A matter that was told of, of a class that the channel tells of."""
+        rng = self._rng
+        standing = self._standing[channel]
+        if standing and rng.random() < self._scenario.standing.share:
+            # Some places are told of far more than others.
+            return standing[int(rng.random() ** 2 * len(standing))]
+        for _ in range(DRAWS):
+            known = self._matters[self._classes[channel].draw(rng)]
+            if known:
+                found: Matter = pick(rng, known)
+                return found
+        return None
 
     def _varied(self, told: Telling, kind: str, now_ms: int) -> Telling:
         """An earlier report of the channel, come again."""

@@ -1,7 +1,7 @@
 """What is: places of the city and the matters there, which no part of the pipeline reads."""
 
 import random
-from bisect import bisect
+from bisect import bisect, bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from connectors.simulator.scenarios import load_words
@@ -18,6 +19,7 @@ from schemas.grids import LEVELS, SPECIAL, Floats, Polygons
 
 T = TypeVar("T")
 Point = tuple[float, float]
+Indices = npt.NDArray[np.int64]
 
 #: Places drawn at once: points in polygons cost little only in numbers.
 BLOCK = 2048
@@ -101,7 +103,13 @@ class Ground:
     def places(self, rng: np.random.Generator) -> Iterator[Place]:
         """Places for ever."""
         while True:
-            yield from self._block(rng)
+            yield from self._block(rng, rng.integers(len(self._codes), size=BLOCK))
+
+    def near(self, rng: np.random.Generator, place: Place, many: int) -> list[Place]:
+        """Places of the same street, or of the same grid where there is none finer."""
+        prefix = place.grid[: LEVELS["street"]]
+        first, end = bisect_left(self._codes, prefix), bisect_left(self._codes, prefix + "~")
+        return self._block(rng, rng.integers(first, end, size=many))
 
     def _names_of_people(self) -> dict[str, list[str]]:
         """Code of a street or finer → what people call it or what stands there."""
@@ -118,16 +126,17 @@ class Ground:
                 called.setdefault(code, []).append(name)
         return called
 
-    def _block(self, rng: np.random.Generator) -> list[Place]:
-        index = rng.integers(len(self._codes), size=BLOCK)
+    def _block(self, rng: np.random.Generator, index: Indices) -> list[Place]:
+        """A random place in each of the grids."""
+        many = len(index)
         lon, lat = self._points(rng, index)
-        numbers = rng.integers(1, 300, BLOCK).tolist()
-        luck = rng.random((BLOCK, 3)).tolist()
+        numbers = rng.integers(1, 300, many).tolist()
+        luck = rng.random((many, 3)).tolist()
         gcj = _pairs(*FROM_CGCS2000["GCJ02"](lon, lat))
         bd = _pairs(*FROM_CGCS2000["BD09"](lon, lat))
         plane = self._city.plane
         metres = _pairs(*plane.from_cgcs2000(lon, lat)) if plane else None
-        special = [""] * BLOCK
+        special = [""] * many
         if self._special is not None:
             found = self._special.locate(lon, lat, snap=False)
             codes = self._special.codes
@@ -153,7 +162,7 @@ class Ground:
             )
         return places
 
-    def _points(self, rng: np.random.Generator, index: np.ndarray) -> tuple[Floats, Floats]:
+    def _points(self, rng: np.random.Generator, index: Indices) -> tuple[Floats, Floats]:
         """A random point of each grid."""
         west, south, east, north = self._boxes[index].T
         lon, lat = rng.uniform(west, east), rng.uniform(south, north)
@@ -210,16 +219,23 @@ class World:
     """Draws matters of one kind of reporter, each named by ``mark`` and its number."""
 
     def __init__(self, city: CityPack, ground: Ground, seed: int, mark: str) -> None:
-        self._city = city
+        self._city, self._ground = city, ground
         self._mark = mark
         self._rng = random.Random(f"{seed}/{mark}/matters")  # noqa: S311 - a simulation, not a secret
-        self.places = ground.places(np.random.default_rng([seed, *mark.encode()]))
+        self._points = np.random.default_rng([seed, *mark.encode()])
+        self.places = ground.places(self._points)
         self._count = 0
 
-    def matter(self, code: str) -> Matter:
-        """A new matter of a class, somewhere."""
+    def matter(self, code: str, place: Place | None = None) -> Matter:
+        """A new matter of a class, somewhere unless said where."""
         self._count += 1
-        return Matter(f"{self._mark}{self._count}", code, self.word(code), next(self.places))
+        return Matter(
+            f"{self._mark}{self._count}", code, self.word(code), place or next(self.places)
+        )
+
+    def near(self, place: Place, many: int) -> list[Place]:
+        """Places of the same neighbourhood."""
+        return self._ground.near(self._points, place, many)
 
     def word(self, code: str) -> str:
         """One of a class's words."""

@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Start everything, simulate a city, show it on the screen; at the end audit and stop.
 
-        Exit 1 when the audit finds anything. Example: quanyu demo --duration 60 --rate 100
+        Exit 1 when the audit finds anything or a report is missing.
+        Example: quanyu demo --duration 60 --rate 100
         """
         settings = load_settings(port=port, home=home)
         stderr = Console(stderr=True, highlight=False)
@@ -39,12 +40,17 @@ def register(app: typer.Typer) -> None:
             typer.echo(json.dumps(summary.as_dict(), ensure_ascii=False))
         else:
             _print(summary, Console(highlight=False))
-        if not summary.audit.clean:
+        if not summary.clean:
             raise typer.Exit(1)
 
 
 def _print(summary: DemoSummary, console: Console) -> None:
     print_report(summary.audit, console)
+    channels = Table("channel", "sent", "of it again", "outcomes", "missing", title="the channels")
+    for name, found in summary.channels.items():
+        missing = str(found.missing) if found.alive or found.missing else "silent"
+        channels.add_row(name, str(found.sent), str(found.resent), str(found.outcomes), missing)
+    console.print(channels)
     table = Table("", "number", title="the demo")
     table.add_row("reports sent", str(summary.sent))
     for kind, number in sorted(summary.outcomes.items()):

@@ -18,6 +18,8 @@ from deploy.evaluate_simulation import (
 )
 from schemas.settings import load_settings
 
+OUTCOMES = ("accepted", "review", "rejected", "duplicate")
+
 
 def register(app: typer.Typer) -> None:
     """Add the group `evaluate`."""
@@ -53,17 +55,21 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(found: Evaluation, path: Path, console: Console) -> None:
-    table = Table(
-        *("channel", "sent", "lost", "accepted", "review", "pair F1", "precision", "recall"),
-        *("class", "micro-grid", "without point: street"),
-        title=path.name,
+    counts = Table("channel", "sent", "lost", *OUTCOMES, title=path.name)
+    right = Table(
+        *("channel", "pair F1", "precision", "recall", "class", "micro-grid"),
+        title="right (micro-grid: of reports with a point)",
     )
     for name, measures in {"all": found.overall, **found.channels}.items():
-        table.add_row(name, *_cells(measures))
-    console.print(table)
-    grids = Table(
-        "grid", "right, with a point", "right, without", title="grids of accepted reports"
-    )
+        kinds = [
+            *(str(measures.outcomes[kind]) for kind in OUTCOMES[:-1]),
+            str(measures.duplicates),
+        ]
+        counts.add_row(name, str(measures.sent), str(measures.lost), *kinds)
+        right.add_row(name, *_cells(measures))
+    console.print(counts)
+    console.print(right)
+    grids = Table("grid", "with a point", "without", title="grids of accepted reports, right")
     for level, (told, untold) in found.overall.grids.items():
         if told.of or untold.of:
             grids.add_row(level, _share(told), _share(untold))
@@ -75,14 +81,9 @@ def _print(found: Evaluation, path: Path, console: Console) -> None:
 def _cells(measures: Measures) -> list[str]:
     pairs = measures.pairs
     return [
-        str(measures.sent),
-        str(measures.lost),
-        str(measures.outcomes["accepted"]),
-        _share(measures.review),
         *(_number(value) for value in (pairs.f1, pairs.precision, pairs.recall)),
         _share(measures.class_of_accepted),
         _share(measures.grids["micro"][0]),
-        _share(measures.grids["street"][1]),
     ]
 
 
