@@ -1,7 +1,7 @@
 """The merge policy: which reports are about one matter. Data that a city writes or learns from its links.
 
-``merge.yaml`` of a city pack, or a file of ``quanyu train dedupe``. A class is a code of the taxonomy, for which
-the longest prefix that is named counts, or any other label.
+``merge.yaml`` of a city pack, or a file of ``quanyu train dedupe``. A class is a code of the taxonomy, for
+which the longest prefix that is named counts, or any other label.
 """
 
 from pathlib import Path
@@ -82,7 +82,9 @@ class MergePolicy(_Model):
         default_factory=list, description="Classes under which one matter is reported."
     )
     body_characters: int = Field(
-        25, ge=10, description="The same text of at least so many characters is the same matter."
+        default=25,
+        ge=10,
+        description="The same text of at least so many characters is the same matter.",
     )
     body_days: float = Field(default=365.0, gt=0, le=3660)
     part: list[str] = Field(

@@ -1,4 +1,4 @@
-"""A city's own history: reports, and which of them its clerks said to be one matter. Read, measured, learnt from.
+"""A city's own history: reports, and which of them its clerks said to be one matter.
 
 What decides here is what the agent runs (:mod:`streams.merge.place`). CSV in UTF-8 with a header; further
 columns are ignored. Reports: ``report_id`` and, each cell may be empty, ``occurred_at, category, lon, lat, crs,
@@ -7,11 +7,10 @@ address, text``. Truth: pairs ``a,b``, or flags ``report_id,is_duplicate`` (1: a
 
 import csv
 import math
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -98,7 +97,10 @@ def _rows(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str,
             if missing:
                 raise QuanyuError(f"{path}:1: column {missing[0]} is missing; see --help")
             for row in reader:
-                yield reader.line_num, {k: (v or "").strip() for k, v in row.items() if k in columns}
+                yield (
+                    reader.line_num,
+                    {k: (v or "").strip() for k, v in row.items() if k in columns},
+                )
     except FileNotFoundError:
         raise QuanyuError(f"{path} is missing") from None
     except IsADirectoryError:
@@ -130,7 +132,9 @@ def read_reports(path: Path, classes: Collection[str], time_zone: str) -> Histor
         if not identity:
             raise QuanyuError(f"{where}: report_id: is empty; every report needs one")
         if identity in lines:
-            raise QuanyuError(f"{where}: report_id: {identity} stands in line {lines[identity]} too")
+            raise QuanyuError(
+                f"{where}: report_id: {identity} stands in line {lines[identity]} too"
+            )
         lines[identity] = line
         instant = parse_instant(row["occurred_at"], time_zone) if row["occurred_at"] else None
         if row["occurred_at"] and instant is None:
@@ -141,7 +145,8 @@ def read_reports(path: Path, classes: Collection[str], time_zone: str) -> Histor
                 identity,
                 instant.ms if instant else 0,
                 label(row["category"], classes),
-                *point,
+                point[0],
+                point[1],
                 row["address"],
                 row["text"],
             )
@@ -276,6 +281,15 @@ def score(events: Mapping[str, str], reports: Sequence[PastReport], truth: Truth
 Block = Mapping[str, int]
 
 
+def _within(truth: Truth, own: Collection[str]) -> Truth:
+    """What of the truth is about these reports; never empty, so that its kind stays known."""
+    pairs = frozenset(t for t in truth if isinstance(t, tuple) and t[0] in own and t[1] in own)
+    flags = frozenset(t for t in truth if isinstance(t, str) and t in own)
+    if _pairwise(truth):
+        return pairs or frozenset({("", "")})
+    return flags or frozenset({""})
+
+
 def _pairwise(truth: Truth) -> bool:
     return not truth or isinstance(next(iter(truth)), tuple)
 
@@ -295,7 +309,9 @@ def _counts(
             right[block[report.id]] += 1
         before[event] += 1
     if pairwise:
-        for one, other in truth:
+        for pair in truth:
+            assert isinstance(pair, tuple)
+            one, other = pair
             if one in events and other in events and events[one] == events[other]:
                 right[block[other]] += 1
     return {b: (right[b], told[b]) for b in {*right, *told, *block.values()}}
@@ -352,9 +368,7 @@ def learn(history: History, truth: Truth, start: MergePolicy, progress: object =
     span = (reports[-1].at - reports[0].at) / 3_600_000
     for name, members in sorted(by_class.items()):
         own = {r.id for r in members}
-        inner: Truth = frozenset(
-            t for t in truth if (t[0] in own and t[1] in own if isinstance(t, tuple) else t in own)
-        ) or (frozenset({("", "")}) if _pairwise(truth) else frozenset({""}))
+        inner = _within(truth, own)
         counts[name] = {}
         for rule in _options(members, span) if len(members) > 1 else ():
             policy = start.model_copy(update={"default": rule, "classes": {}, "alike": []})
@@ -420,12 +434,14 @@ def _choose(
     chosen: dict[str, Rule] = {}
     f1 = 0.5
     for _ in range(30):
-        right = told = 0.0
+        right = told = 0
         for name, options in sums.items():
             if not options:
                 continue
 
-            def worth(rule: Rule, options: dict[Rule, tuple[int, int]] = options) -> float:
+            def worth(
+                rule: Rule, options: dict[Rule, tuple[int, int]] = options, f1: float = f1
+            ) -> float:
                 got, said = options[rule]
                 rate = pooled[rule][0] / pooled[rule][1] if pooled[rule][1] else 0.0
                 prior = PRIOR_PAIRS if rule.mode != "never" else 0.0

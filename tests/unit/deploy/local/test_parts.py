@@ -14,9 +14,9 @@ def test_servers_of_ones_own_are_not_started() -> None:
     def started(**outside: str) -> list[str]:
         return [part.name for part in storage_parts(Settings(**outside))]  # type: ignore[arg-type]  # strings
 
-    assert started() == ["kafka", "clickhouse"]
-    assert started(kafka="broker:9092") == ["clickhouse"]
-    assert started(clickhouse="http://db:8123") == ["kafka"]
+    assert started() == ["kafka", "clickhouse", "mqtt"]
+    assert started(kafka="broker:9092") == ["clickhouse", "mqtt"]
+    assert started(clickhouse="http://db:8123") == ["kafka", "mqtt"]
 
 
 def test_two_homes_twenty_ports_apart_share_no_port() -> None:
@@ -25,7 +25,7 @@ def test_two_homes_twenty_ports_apart_share_no_port() -> None:
         parts = storage_parts(settings) + pipeline_parts(settings)
         return {port for part in parts for port in part.ports}
 
-    assert len(ports(9000)) == 7
+    assert len(ports(9000)) == 9
     assert not ports(9000) & ports(9020)
 
 
