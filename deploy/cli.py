@@ -10,8 +10,19 @@ import typer
 from schemas.errors import QuanyuError
 
 AREAS = (
-    *("stack", "city", "schemas", "topics", "tables", "replay", "simulate", "audit", "dlq"),
-    *("bench", "faults", "demo"),
+    *(
+        "stack",
+        "city",
+        "schemas",
+        "topics",
+        "tables",
+        "channel",
+        "replay",
+        "simulate",
+        "audit",
+        "dlq",
+    ),
+    *("evaluate", "train", "bench", "faults", "demo"),
 )
 
 #: It ran and the answer is bad / it could not run.

@@ -153,7 +153,7 @@ def router(
             return {"error": str(error), "status": 503}
         return {"at": found.at, "rows": found.rows}
 
-    @routes.get("/tiles")
+    @routes.get("/tiles", responses={400: {"description": "Too many names."}})
     async def tiles(
         request: Request, names: Annotated[str, Query(max_length=1000)]
     ) -> JSONResponse:
@@ -173,7 +173,14 @@ def router(
         """The named queries: title, unit, meaning, refresh, drill-down, parameters."""
         return JSONResponse({query.name: _described(query) for query in load_queries().values()})
 
-    @routes.get("/queries/{name}")
+    @routes.get(
+        "/queries/{name}",
+        responses={
+            400: {"description": "A parameter is wrong."},
+            404: {"description": "No query has this name."},
+            503: {"description": "ClickHouse does not answer now."},
+        },
+    )
     async def one(request: Request, name: str) -> JSONResponse:
         """One query; 400: a bad parameter, 404: no such name, 503: ClickHouse does not answer."""
         found = await answer(name, request.query_params)
@@ -184,7 +191,14 @@ def router(
         """Names that go with the codes: classes, districts, channels."""
         return JSONResponse({**names, "now": now_ms()}, headers={"Cache-Control": "no-cache"})
 
-    @routes.get("/map/districts.geojson")
+    @routes.get(
+        "/map/districts.geojson",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/geo+json": {}}},
+            304: {"description": "The asker has these very polygons."},
+        },
+    )
     async def geojson(request: Request) -> Response:
         """The districts' polygons (CGCS2000)."""
         headers = {"ETag": districts_tag, "Cache-Control": "max-age=3600"}

@@ -147,7 +147,9 @@ class GridLayer:
 
     def on(self, day: date) -> "GridLayer":
         """The grids that are valid on a day; before the layer's first day those of the first."""
-        when = max(np.datetime64(day, "D"), self.valid_from.min()) if len(self) else day
+        when = np.datetime64(day, "D")
+        if len(self):
+            when = max(when, self.valid_from.min())
         kept = (self.valid_from <= when) & (np.isnat(self.valid_to) | (when < self.valid_to))
         return GridLayer.of_columns(
             self.level,
