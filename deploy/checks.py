@@ -28,7 +28,7 @@ CHECKS = {
     "raw_outcomes": "Every raw record has exactly one outcome, and every outcome its raw record.",
     "accepted_once": "No report id is accepted more than once.",
     "accepted_rows": "Accepted outcomes and rows of reports are the same reports, one row each.",
-    "report_event": "Every accepted report is in exactly one event, by one link.",
+    "report_event": "An accepted report is in exactly one event, by one link (a cleared alarm maybe in none).",
     "link_event": "Every link's event exists, and every event has a link.",
     "event_count": "An event's report count is the number of reports linked to it.",
     "event_order": "Every event has one order in force, or one that says why it needs a person.",
@@ -249,8 +249,12 @@ def _reports(facts: Facts, found: dict[str, Found]) -> reconcile.Links:
     offenders("accepted_rows", "accepted, but not in reports", rows.missing, "report_outcomes")
     offenders("accepted_rows", "in reports, but not accepted", rows.extra, "reports")
     offenders("accepted_rows", "several rows in reports", rows.repeated, "reports")
-    linked = reconcile.compare(np.unique(reports), links.report[links.split == 0])
-    offenders("report_event", "accepted report in no event", linked.missing, "reports")
+    first_links = links.report[links.split == 0]
+    linked = reconcile.compare(np.unique(reports), first_links)
+    # That an alarm is over belongs to the alarm's event; one that nobody knows of has none.
+    (ended,) = facts.columns(1, f"SELECT {identity} FROM reports WHERE alarm_state = 'cleared'")
+    missing = np.setdiff1d(linked.missing, ended)
+    offenders("report_event", "accepted report in no event", missing, "reports")
     offenders("report_event", "linked, but not accepted", linked.extra, "event_links")
     offenders("report_event", "report in several events", linked.repeated, "event_links")
     return links
