@@ -5,18 +5,23 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from math import gcd
 from typing import Any
+
+import numpy as np
 
 from connectors.simulator.natives import Clock, Native
 from connectors.simulator.report import Report
 from connectors.simulator.scenarios import SENSING, Numbers, load_words
-from connectors.simulator.world import Matter, Point, Weighted, World
+from connectors.simulator.world import Ground, Matter, Place, Point, Weighted, World
 from schemas.channels import load_channel
 from schemas.city import CityPack
 from schemas.grids import METRES_PER_DEGREE
 
 #: Metres beside the middle of a footprint where its corners are.
 FOOTPRINT_M = 3.0
+#: Places of a park's devices that are drawn together.
+PARK_BLOCK = 512
 #: Targets of one sortie's file, whatever the rate.
 SORTIE = (4, 2000)
 
@@ -51,12 +56,58 @@ class _Camera:
     score: float = field(default=0.0)
 
 
+class _Park:
+    """The devices that the city has: each at its place whatever the seed, in one alarm at a time."""
+
+    def __init__(self, mark: str, size: int, ground: Ground, rng: random.Random) -> None:
+        self._mark, self._size, self._ground = mark, max(size, 4), ground
+        self._number = int(rng.random() * self._size)
+        # Each device once before any of them again: what it sees then is another matter. The golden ratio
+        # goes through all of them without an order that shows.
+        self._step = int(self._size * 0.618)
+        while gcd(self._step, self._size) != 1:
+            self._step += 1
+        self._blocks: dict[int, list[Place]] = {}
+        self._busy: set[str] = set()
+
+    def take(self) -> tuple[str, Place]:
+        """A device that is in no alarm, and its place."""
+        while True:
+            self._number = (self._number + self._step) % self._size
+            device = f"{self._mark}{self._number:06d}"
+            if self.claim(device):
+                return device, self._place(self._number)
+
+    def claim(self, device: str) -> bool:
+        """Whether the device was in no alarm; now it is."""
+        if device in self._busy:
+            return False
+        self._busy.add(device)
+        return True
+
+    def release(self, device: str) -> None:
+        """Its alarm is over."""
+        self._busy.remove(device)
+
+    def most(self, wanted: float) -> int:
+        """How many may be in alarm at once, so that a free one is found soon."""
+        return min(max(2, round(wanted)), self._size // 2)
+
+    def _place(self, number: int) -> Place:
+        block, offset = divmod(number, PARK_BLOCK)
+        if block not in self._blocks:
+            rng = np.random.default_rng([block, *self._mark.encode()])
+            self._blocks[block] = self._ground.some(rng, PARK_BLOCK)
+        return self._blocks[block][offset]
+
+
 class Devices:
     """The three sensing channels. ``rates`` are messages a second of simulated time."""
 
     def __init__(
         self,
         world: World,
+        ground: Ground,
         numbers: Numbers,
         seed: int,
         tag: str,
@@ -78,10 +129,20 @@ class Devices:
         self._metrics = Weighted({name: metric.weight for name, metric in iot.metrics.items()})
         self._kinds = Weighted({name: kind.weight for name, kind in video.kinds.items()})
         self._targets = Weighted(uav.kinds)
+        weights = sum(metric.weight for metric in iot.metrics.values())
+        self._parks = {
+            name: _Park(f"{name}-", round(iot.devices * m.weight / weights), ground, self._rng)
+            for name, m in iot.metrics.items()
+        }
+        self._views = _Park("M", video.devices, ground, self._rng)
         # So many devices in turn that each of them speaks at its interval.
-        sensors = max(2, round(rates["iot"] * iot.interval_s))
-        cameras = max(2, round(rates["video_ai"] * video.interval_s))
-        self._sensors = [self._sensor() for _ in range(sensors)]
+        sensors = rates["iot"] * iot.interval_s
+        most = sum(
+            park.most(sensors * iot.metrics[name].weight / weights)
+            for name, park in self._parks.items()
+        )
+        cameras = self._views.most(rates["video_ai"] * video.interval_s)
+        self._sensors = [self._sensor() for _ in range(min(most, max(2, round(sensors))))]
         self._cameras = [self._camera() for _ in range(cameras)]
         self._turn = dict.fromkeys(SENSING, 0)
         self._owed = dict.fromkeys(SENSING, 0)
@@ -99,12 +160,16 @@ class Devices:
             return [self._video(due_s, now_ms)]
         return self._flight(due_s, now_ms)
 
-    def _matter(self, code: str, standing: float) -> Matter:
-        """Something new, or what people tell of too."""
+    def _alarm(self, park: _Park, mark: str, code: str, standing: float) -> tuple[str, Matter]:
+        """A device and what it sees: something new at its place, or what people tell of too."""
         known = self._standing.get(code)
         if known and self._rng.random() < standing:
-            return known[int(self._rng.random() ** 2 * len(known))]
-        return self._world.matter(code)
+            matter = known[int(self._rng.random() ** 2 * len(known))]
+            device = f"{mark}{self._tag}{matter.id}"
+            if park.claim(device):
+                return device, matter
+        device, place = park.take()
+        return device, self._world.matter(code, place)
 
     def _id(self) -> str:
         return f"{self._tag}{next(self._number):07d}"
@@ -125,10 +190,12 @@ class Devices:
         kind = behaviour if behaviour in ("flapping", "stuck", "late_batch") else "plain"
         few, many = iot.messages[kind]  # type: ignore[index] # one of its four names
         spec = iot.metrics[metric]
+        code = self._codes["iot"].get(metric, "")
+        device, matter = self._alarm(self._parks[metric], f"{metric}-", code, iot.standing)
         return _Sensor(
-            id=f"{metric}-{self._id()}",
+            id=device,
             metric=metric,
-            matter=self._matter(self._codes["iot"].get(metric, ""), iot.standing),
+            matter=matter,
             behaviour=behaviour,
             left=rng.randrange(few, many + 1),
             drift_ms=drift_ms,
@@ -141,18 +208,24 @@ class Devices:
         sensor = self._sensors[index]
         if sensor.behaviour == "late_batch":
             # After an outage all of it comes at once, in one message.
-            self._sensors[index] = self._sensor()
+            self._replace(index)
             interval_ms = int(self._numbers.iot.interval_s * 1000)
             self._owed["iot"] += sensor.left - 1
-            many = sensor.left
+            many, group = sensor.left, f"{sensor.id}-{self._id()}"
             return [
-                self._reading(sensor, due_s, now_ms - (many - place) * interval_ms, sensor.id)
+                self._reading(sensor, due_s, now_ms - (many - place) * interval_ms, group)
                 for place in range(many)
             ]
         report = self._reading(sensor, due_s, now_ms)
         if sensor.left <= 0:
-            self._sensors[index] = self._sensor()
+            self._replace(index)
         return [report]
+
+    def _replace(self, index: int) -> None:
+        """Another sensor is in alarm; the one before may be again."""
+        before = self._sensors[index]
+        self._sensors[index] = self._sensor()
+        self._parks[before.metric].release(before.id)
 
     def _reading(self, sensor: _Sensor, due_s: float, at_ms: int, group: str = "") -> Report:
         rng, iot = self._rng, self._numbers.iot
@@ -174,9 +247,10 @@ class Devices:
         if sensor.behaviour == "no_clock":
             seen_ms = sensor.sent * 60_000
         message = self._words.over if over else self._words.alarms[sensor.metric]
+        number = self._id()
         native: Native = {
             "device_id": sensor.id,
-            "seq": sensor.sent,
+            "seq": number,
             "ts": self._clock.iso(seen_ms),
             "station": self._words.stations[sensor.metric].format(place=place.spot),
             "metric": sensor.metric,
@@ -193,7 +267,7 @@ class Devices:
         return Report(
             due_s,
             "iot",
-            f"{sensor.id}/{sensor.sent}",
+            f"{sensor.id}/{number}",
             0,
             native,
             (sensor.matter,),
@@ -208,13 +282,14 @@ class Devices:
         lasts = (
             rng.expovariate(1.0 / video.firings) if video.kinds[kind].state else rng.random() * 3
         )
-        matter = self._matter(self._codes["video_ai"].get(kind, ""), video.standing)
+        code = self._codes["video_ai"].get(kind, "")
+        device, matter = self._alarm(self._views, "M", code, video.standing)
         place, defects = matter.place, list[str]()
         if rng.random() < video.moved:
             place, defects = next(self._world.places), ["camera_moved"]
         crs = "GCJ02" if rng.random() < video.gcj02 else "WGS84"
         point = place.gcj02 if crs == "GCJ02" else place.cgcs2000
-        return _Camera(f"M{self._id()}", kind, matter, 1 + int(lasts), point, crs, tuple(defects))
+        return _Camera(device, kind, matter, 1 + int(lasts), point, crs, tuple(defects))
 
     def _video(self, due_s: float, now_ms: int) -> Report:
         rng = self._rng
@@ -225,6 +300,7 @@ class Devices:
         over = camera.left <= 0 and camera.fired > 1 and rng.random() < self._numbers.video.clears
         if camera.left <= 0:
             self._cameras[index] = self._camera()
+            self._views.release(camera.id)
         words = self._words.video[camera.kind]
         alarm = self._id()
         native: Native = {

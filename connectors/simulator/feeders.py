@@ -33,7 +33,7 @@ from schemas.settings import Settings
 #: Reports of one request; the interface takes 1,000.
 REQUEST = 500
 #: Forms posted one by one of what is due at once; a busier window's server sends the rest together.
-FORMS = 20
+FORMS = 5
 #: A whole request, or the acknowledgement of every message of a delivery.
 TIMEOUT_S = 30.0
 

@@ -135,6 +135,7 @@ class Metric(_Model):
 class Iot(_Model):
     """Sensors."""
 
+    devices: int = Field(ge=10)
     interval_s: float
     behaviours: dict[Behaviour, float]
     clears: float = Share
@@ -153,6 +154,7 @@ class Kind(_Model):
 class Video(_Model):
     """Cameras."""
 
+    devices: int = Field(ge=10)
     interval_s: float
     firings: float
     clears: float = Share

@@ -59,7 +59,7 @@ class Simulation:
         )
         rates = {name: rate * scenario.rates[name] / whole / speed for name in SENSING}
         self._devices = Devices(
-            World(city, ground, seed, "s"), self._numbers, seed, tag, standing, city, rates
+            World(city, ground, seed, "s"), ground, self._numbers, seed, tag, standing, city, rates
         )
 
     def _many(self) -> float:

@@ -103,7 +103,11 @@ class Ground:
     def places(self, rng: np.random.Generator) -> Iterator[Place]:
         """Places for ever."""
         while True:
-            yield from self._block(rng, rng.integers(len(self._codes), size=BLOCK))
+            yield from self.some(rng, BLOCK)
+
+    def some(self, rng: np.random.Generator, many: int) -> list[Place]:
+        """So many places."""
+        return self._block(rng, rng.integers(len(self._codes), size=many))
 
     def near(self, rng: np.random.Generator, place: Place, many: int) -> list[Place]:
         """Places of the same street, or of the same grid where there is none finer."""
