@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def simulation(city: CityPack, scenario: str = "day", **given: float | None) -> Simulation:
-    options = {"seed": 7, "rate": 500.0, "start_ms": START_MS, "duration": 30.0} | given
+    options = {"seed": 7, "rate": 350.0, "start_ms": START_MS, "duration": 30.0} | given
     return Simulation(city, load_numbers().scenario(scenario), **options)  # type: ignore[arg-type]
 
 
@@ -52,35 +52,33 @@ def told_again(stream: Sequence[Report]) -> float:
     return again / total
 
 
-def test_the_same_seed_gives_the_same_reports_and_another_seed_others(
-    city: CityPack, day: list[Report]
-) -> None:
-    assert reports(city) == day
-    other = reports(city, seed=8)
-    assert [r.matters for r in other] != [r.matters for r in day]
+def test_the_same_seed_gives_the_same_reports_and_another_seed_others(city: CityPack) -> None:
+    once = reports(city, rate=60.0)
+    assert reports(city, rate=60.0) == once
+    other = reports(city, rate=60.0, seed=8)
+    assert [r.matters for r in other] != [r.matters for r in once]
 
 
-def test_a_seed_means_the_same_in_another_process(city: CityPack, day: list[Report]) -> None:
+def test_a_seed_means_the_same_in_another_process(city: CityPack) -> None:
     # Texts hash otherwise in each process: an order of a set would show.
     code = (
         "from schemas.city import load_city; from connectors.simulator import *;"
         "from connectors.simulator.truth import line;"
         f"s = Simulation(load_city({str(city.folder)!r}), load_numbers().scenario('day'), seed=7,"
-        f" rate=500.0, start_ms={START_MS}, duration=30.0);"
+        f" rate=60.0, start_ms={START_MS}, duration=30.0);"
         "print(''.join(line(r, 0) for r in s.reports()), end='')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "".join(line(report, 0) for report in day)
+    assert done.stdout == "".join(line(report, 0) for report in reports(city, rate=60.0))
 
 
-def test_the_hour_of_the_start_changes_when_and_never_what(
-    city: CityPack, day: list[Report]
-) -> None:
-    later = reports(city, start_ms=START_MS + 5 * HOUR_MS)
+def test_the_hour_of_the_start_changes_when_and_never_what(city: CityPack) -> None:
+    once = reports(city, rate=60.0)
+    later = reports(city, rate=60.0, start_ms=START_MS + 5 * HOUR_MS)
     for channel in CHANNELS:
-        before = [(r.matters, r.defects) for r in day if r.channel == channel]
+        before = [(r.matters, r.defects) for r in once if r.channel == channel]
         after = [(r.matters, r.defects) for r in later if r.channel == channel]
         assert after[: len(before)] == before[: len(after)]
         assert after
@@ -91,14 +89,14 @@ def test_reports_come_in_the_order_in_which_they_are_due_at_the_rate_that_is_sai
 ) -> None:
     assert all(a.due_s <= b.due_s for a, b in pairwise(day))
     assert day[-1].due_s < 30.0
-    assert len(day) == pytest.approx(500 * 30, rel=0.05)
+    assert len(day) == pytest.approx(350 * 30, rel=0.05)
     endless = simulation(city, duration=None).reports()
     assert len(list(islice(endless, 100))) == 100
 
 
 def test_people_sleep_at_night_and_rest_at_weekends_and_devices_do_not(city: CityPack) -> None:
     # Eight days in as many seconds; the first begins on a Tuesday at 10:00.
-    week = reports(city, rate=2500.0, duration=8.0, speed=86_400.0)
+    week = reports(city, rate=1500.0, duration=8.0, speed=86_400.0)
 
     def count(channels: set[str], begin_h: float, end_h: float) -> int:
         return sum(r.channel in channels and begin_h <= r.due_s * 24 + 10 < end_h for r in week)
@@ -129,14 +127,10 @@ def test_a_day_is_told_of_again_as_often_as_cities_guess_and_a_quiet_night_hardl
     city: CityPack, day: list[Report]
 ) -> None:
     assert 0.1 < told_again(day) < 0.4
-    assert told_again(reports(city, "quiet")) < 0.2
+    assert told_again(reports(city, "quiet", rate=100.0)) < 0.2
 
 
-def test_nothing_occurs_in_the_future_but_by_a_wrong_clock(city: CityPack) -> None:
-    for report in reports(city, speed=60.0, rate=100.0):
-        if "clock_drift" not in report.defects:
-            assert report.due_s * 60.0 >= 0
-    assert load_numbers().scenario("day")
+def test_a_scenario_that_is_none_is_answered_with_the_known_ones() -> None:
     with pytest.raises(QuanyuError, match="known: day, storm, quiet"):
         load_numbers().scenario("flood")
 
@@ -199,7 +193,7 @@ def test_a_lasting_state_fires_every_five_seconds_of_the_citys_time(city: CityPa
 
 def test_flapping_sensors_open_and_close_and_stuck_ones_say_one_value(city: CityPack) -> None:
     by_device: dict[str, list[Report]] = {}
-    for report in reports(city, rate=40.0, duration=400.0):
+    for report in reports(city, rate=20.0, duration=400.0):
         if report.channel == "iot":
             by_device.setdefault(report.native["device_id"], []).append(report)
     flapping = [rs for rs in by_device.values() if "flapping" in rs[0].defects and len(rs) > 2]
