@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.commands import evaluate_dedupe
+from deploy.commands import classify, evaluate_dedupe
 from deploy.evaluate_simulation import (
     Evaluation,
     Measures,
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     )
     app.add_typer(group, name="evaluate")
     evaluate_dedupe.add(group)
+    classify.add_evaluate(group)
 
     @group.command("simulation")
     def simulation(

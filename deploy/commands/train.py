@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from deploy.commands import classify
 from deploy.commands.evaluate_dedupe import read
 from schemas.errors import QuanyuError
 from schemas.merge_policy import write_policy
@@ -18,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the group `train`."""
     group = typer.Typer(help="Learn from a city's own history.", no_args_is_help=True)
     app.add_typer(group, name="train")
+    classify.add_train(group)
 
     @group.command("dedupe")
     def dedupe(
