@@ -93,7 +93,8 @@ class Measures:
     """What is measured of all reports, or of one channel's.
 
     ``sent``: messages; ``reports``: distinct ones. ``class_of_accepted``, ``class_of_all``: the class is that
-    of one of the matters. ``grids``: level → (with a point in the report, without one), of the accepted.
+    of one of the matters. ``without_event``: accepted and in no event, as the end of an unknown alarm, or
+    because merge is behind. ``grids``: level → (with a point in the report, without one), of the accepted.
     """
 
     sent: int = 0
@@ -101,6 +102,7 @@ class Measures:
     lost: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
+    without_event: int = 0
     pairs: Pairs = field(default_factory=lambda: Pairs(0, 0, 0))
     class_of_accepted: Share = field(default_factory=Share)
     class_of_all: Share = field(default_factory=Share)
@@ -117,6 +119,7 @@ class Measures:
             "lost": self.lost,
             "outcomes": dict(sorted(self.outcomes.items())),
             "duplicates": self.duplicates,
+            "without_event": self.without_event,
             "pairs": self.pairs.as_dict(),
             "class_of_accepted": self.class_of_accepted.as_dict(),
             "class_of_all": self.class_of_all.as_dict(),
@@ -229,8 +232,12 @@ def evaluate(
         channel.sent += 1
         first.setdefault(report_id(told.channel, told.native_id, told.revision), told)
     for identity, told in first.items():
+        found, event = decided.get(identity), event_of.get(identity)
         for measures in (overall, channels[told.channel]):
-            _count(measures, told, decided.get(identity))
+            _count(measures, told, found)
+            measures.without_event += (
+                event is None and found is not None and found.outcome == "accepted"
+            )
     overall.pairs, of_channels = count_pairs(
         (told.channel, told.matters, event_of.get(identity)) for identity, told in first.items()
     )

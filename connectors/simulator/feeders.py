@@ -130,24 +130,33 @@ class SqlFeeder:
 
     def deliver(self, reports: Sequence[Report]) -> Iterator[Sequence[Report]]:
         """See :class:`Feeder`."""
-        rows = {report.native_id: dict(report.native) for report in reports}
         try:
             if self._table is None:
                 self._table = self._made(reports[0].native)
-            table = self._table
-            with self._engine.begin() as connection:
+            try:
+                self._insert(self._table, [report.native for report in reports])
+            except sa.exc.IntegrityError:
                 # After a commit of which nobody heard, some rows are there.
-                known = table.c[self._key]
-                there = connection.scalars(sa.select(known).where(known.in_(list(rows))))
-                for native_id in there.all():
-                    rows.pop(native_id)
-                if rows:
-                    now = datetime.now(self._zone).replace(tzinfo=None)
-                    written = [row | {self._sql.watermark: now} for row in rows.values()]
-                    connection.execute(table.insert(), written)
+                self._insert(self._table, self._absent(self._table, reports))
         except sa.exc.DBAPIError as error:
             raise NotAccepted(str(error.orig)) from None
         yield reports
+
+    def _insert(self, table: sa.Table, natives: Sequence[dict[str, Any]]) -> None:
+        if not natives:
+            return
+        with self._engine.begin() as connection:
+            # What other systems go by, so the time of the commit, as near as can be.
+            now = datetime.now(self._zone).replace(tzinfo=None)
+            rows = [native | {self._sql.watermark: now} for native in natives]
+            connection.execute(table.insert(), rows)
+
+    def _absent(self, table: sa.Table, reports: Sequence[Report]) -> list[dict[str, Any]]:
+        key = table.c[self._key]
+        with self._engine.connect() as connection:
+            wanted = sa.select(key).where(key.in_([report.native_id for report in reports]))
+            known = set(connection.scalars(wanted))
+        return [report.native for report in reports if report.native_id not in known]
 
     def close(self) -> None:
         """See :class:`Feeder`."""

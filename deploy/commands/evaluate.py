@@ -18,6 +18,8 @@ from deploy.evaluate_simulation import (
 )
 from schemas.settings import load_settings
 
+#: More accepted reports without an event than this share: merge is probably behind.
+BEHIND = 0.01
 OUTCOMES = ("accepted", "review", "rejected", "duplicate")
 
 
@@ -49,6 +51,12 @@ def register(app: typer.Typer) -> None:
         path = truth or newest_truth(settings)
         stderr = Console(stderr=True, highlight=False)
         found = evaluate_simulation(settings, path, progress=stderr.print)
+        overall = found.overall
+        if overall.lost or overall.without_event > BEHIND * overall.reports:
+            stderr.print(
+                f"{overall.lost} reports have no outcome and {overall.without_event} no event: "
+                "is the pipeline at rest? see quanyu audit"
+            )
         if as_json:
             typer.echo(json.dumps({"truth": str(path), **found.as_dict()}, ensure_ascii=False))
         else:

@@ -67,6 +67,7 @@ def test_lost_reviewed_and_wrong_reports_are_each_told_apart() -> None:
     }
     overall = evaluate(truth, decided, {identity("1"): "e1"}, {}, {}).overall
     assert overall.lost == 1
+    assert overall.without_event == 0
     assert overall.outcomes == {"accepted": 1, "review": 1, "rejected": 1}
     assert (overall.class_of_accepted.right, overall.class_of_accepted.of) == (0, 1)
     assert (overall.class_of_all.right, overall.class_of_all.of) == (0, 4)
@@ -81,6 +82,7 @@ def test_a_message_sent_twice_is_one_report_and_its_repetition_a_duplicate() -> 
     truth = [told("1"), told("1", defects=("resent",))]
     overall = evaluate(truth, {identity("1"): accepted(duplicates=1)}, {}, {}, {}).overall
     assert (overall.sent, overall.reports, overall.duplicates, overall.lost) == (2, 1, 1, 0)
+    assert overall.without_event == 1
 
 
 def test_a_call_of_two_matters_is_right_with_either() -> None:
