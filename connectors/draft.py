@@ -31,7 +31,7 @@ HINTS = {
     "crs": r"^(crs|coord_?sys|coordinate_?system|坐标系)$",
     "address": r"address|addr$|place|location|地址|地点|位置",
     "district": r"district|county|ward$|区县|区划|所属区|行政区|城区",
-    "street": r"street|town|街道|乡镇",
+    "street": r"(^|_)street(_?name)?$|town|街道|乡镇",
     "reporter": (
         r"phone|mobile|tel$|caller|reporter|sender|user|e_?mail|collector"
         r"|电话|手机|来电人|留言用户|用户|姓名|市民|诉求人"
@@ -353,9 +353,8 @@ def _named(work: _Draft) -> None:
             found = [c for c in found if c.share(_is_number) < 1.0 or name == "district"]
         if name == "category":
             # Of a code and its name the code; a long text or one of its own in each row is no class.
-            found = [
-                c for c in found if c.length <= 40 and len(set(c.values)) <= work.rows // 2 + 1
-            ]
+            alone = max(work.rows, 6)
+            found = [c for c in found if c.length <= 40 and len(set(c.values)) < alone]
             found.sort(key=lambda c: not c.called("code|编码"))
         if found:
             work.fields[name] = found[0], "by its name"
@@ -385,7 +384,7 @@ def _texts(work: _Draft, file: str) -> None:
             if c.length >= 20
             and len(set(c.values)) > len(c.values) // 2
             and not c.listed
-            and not work.is_time(c)
+            and not c.called(ANY_TIME)
             and c.share(_NO_WORDS.match) < MOST
         ]
         if long:
