@@ -24,6 +24,7 @@ RECORD_LIMIT = 8 * 1024 * 1024 - 65_536
 #: Of an entry that no record holds so many bytes are kept.
 EXCERPT = 7 * 1024 * 1024
 TEXT_FIELDS = tuple(name for name in get_args(MappedField) if name != "media")
+_NO_TEXTS = dict.fromkeys(TEXT_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,7 @@ def to_raw_report(
     """
     defects: list[str] = []
     if payload is None:
-        payload = json.dumps(
-            native, ensure_ascii=False, default=_json_default, separators=(",", ":")
-        ).encode("utf-8", "surrogatepass")
+        payload = _ENCODER.encode(native).encode("utf-8", "surrogatepass")
     raw: RawReport = {
         "channel": spec.name,
         "native_id": _native_id(native, spec.native_id),
@@ -89,6 +88,7 @@ def to_raw_report(
         "content_type": JSON,
         "payload": payload,
         "time_zone": spec.time_zone,
+        **_NO_TEXTS,
         "media": [],
         "defects": defects,
     }
@@ -101,15 +101,16 @@ def to_raw_report(
         except ValueError:
             raw["revision"] = 0
             defects.append("revision:not_a_number")
-    for name in TEXT_FIELDS:
-        source = spec.fields.get(name)
-        raw[name] = _first(native, source) if source else None
+    for field, source in spec.fields.items():
+        if field != "media":
+            raw[field] = _first(native, source)
     for point in spec.points:
         lon, lat = _first(native, point.lon), _first(native, point.lat)
         if lon and lat:
             raw["lon"], raw["lat"], raw["crs"] = lon, lat, point.crs
             break
-    for name in ("native_id", *TEXT_FIELDS):
+    # Every text is part of the payload, so a short payload has none that is too long.
+    for name in ("native_id", *TEXT_FIELDS) if len(payload) > CELL_LIMIT // 8 else ():
         if raw[name] and len(raw[name]) > CELL_LIMIT:
             defects.append(f"{name}:too_long:{len(raw[name])} characters, limit {CELL_LIMIT}")
             raw[name] = None
@@ -163,7 +164,7 @@ def undecodable(
         "content_type": BYTES,
         "payload": data,
         "time_zone": spec.time_zone,
-        **dict.fromkeys(TEXT_FIELDS),
+        **_NO_TEXTS,
         "media": [],
         "defects": [defect],
     }
@@ -208,9 +209,12 @@ def _identity(value: Any) -> str | None:
 
 
 def _first(native: Mapping[str, Any], source: str | list[str]) -> str | None:
-    for path in [source] if isinstance(source, str) else source:
+    for path in (source,) if type(source) is str else source:
         if "{" not in path:
-            text = _text(_at(native, path))
+            value = native[path] if path in native else _at(native, path)
+            if value is None:
+                continue
+            text = _text(value)
         else:
             parts = {part: _text(_at(native, part)) for part in _BRACES.findall(path)}
             text = _filled(path, parts) if all(parts.values()) else ""
@@ -239,8 +243,8 @@ def _text(value: Any) -> str:
     return _SURROGATE.sub("\ufffd", str(value))
 
 
-def _json_default(value: Any) -> str:
-    return _text(value)
+#: Made once: json.dumps makes one for every message.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=_text, separators=(",", ":"))
 
 
 def _iso(text: str, pattern: str) -> str:
