@@ -226,7 +226,11 @@ def _first(native: Mapping[str, Any], source: str | list[str]) -> str | None:
 def _text(value: Any) -> str:
     """A cell as text: dates in ISO 8601, whole floats without their point."""
     if type(value) is str:
-        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+        try:
+            value.encode()
+            return value
+        except UnicodeEncodeError:  # half a surrogate pair is no character
+            return _SURROGATE.sub("\ufffd", value)
     if value is None or isinstance(value, dict | list | bool):
         return "" if value is None else str(value)
     if isinstance(value, datetime):
@@ -239,7 +243,6 @@ def _text(value: Any) -> str:
         return value.hex()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    # Half a surrogate pair is no character and cannot be written as UTF-8.
     return _SURROGATE.sub("\ufffd", str(value))
 
 
