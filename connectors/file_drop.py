@@ -135,7 +135,7 @@ class FileDrop:
                     claim.ended = True
                 elif entry.number > claim.confirmed:
                     chunk.append(entry)
-                    size += len(entry.data) + _size(entry.fields)
+                    size += len(entry.data) if entry.fields is None else _size(entry.fields)
         except QuanyuError as error:
             claim.failure, claim.ended = str(error).replace(f"{claim.path}", claim.path.name), True
         except OSError as error:
@@ -303,5 +303,8 @@ def _size(value: Any) -> int:
     if type(value) is str:
         return len(value)
     if isinstance(value, dict):
-        return sum(map(_size, value.values()))
+        try:
+            return len("".join(value.values()))  # a row of a table
+        except TypeError:
+            return sum(map(_size, value.values()))
     return sum(map(_size, value)) if isinstance(value, list) else 8

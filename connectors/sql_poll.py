@@ -301,7 +301,7 @@ class SqlSource:
         self._swept = False
         #: To be raised by the next read: what was confirmed is kept first.
         self._complaint: SourceError | None = None
-        self._warned = False
+        self._warned = self._lenient = False
         try:
             self._look()
         except DBAPIError as error:
@@ -320,7 +320,8 @@ class SqlSource:
             try:
                 self._open = self._step()
             except DBAPIError as error:
-                raise self._meaning(error) from None
+                if not self._garbled(error):
+                    raise self._meaning(error) from None
             now = time.monotonic()
             if self._open is None:
                 if now >= end:
@@ -519,7 +520,9 @@ class SqlSource:
             self._expect(names)
             for part in result.partitions(FETCH):
                 for row in part:
-                    values = tuple(bytes(v) if type(v) is memoryview else v for v in row)
+                    values = tuple(row)
+                    if memoryview in map(type, values):
+                        values = tuple(bytes(v) if type(v) is memoryview else v for v in values)
                     text = repr(values).encode("utf-8", "surrogatepass")
                     size += len(text)
                     found.append((values, blake2b(text, digest_size=8).digest()))
@@ -593,6 +596,20 @@ class SqlSource:
         names = {name for path in paths for name in _BRACES.findall(path) or [path]}
         return names | {name.split(".")[0] for name in names}
 
+    def _garbled(self, error: DBAPIError) -> bool:
+        """A text that is no UTF-8 would stop every page that holds it: from now on its rest is read."""
+        if self._lenient or not isinstance(error.orig, sqlite3.Error):
+            return False
+        if "decode to UTF-8" not in str(error.orig):
+            return False
+        self._lenient = True
+
+        def replace(connection: sqlite3.Connection, _: Any) -> None:
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+
+        sa.event.listen(self._engine, "connect", replace)
+        return True
+
     def _meaning(self, error: DBAPIError) -> SourceError:
         """The driver's first line, without the password and without the statement's values."""
         words = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0][:300]
@@ -656,11 +673,4 @@ def _engine(spec: ChannelSpec, address: str) -> tuple[sa.Engine, str]:
         ) from None
     except (ArgumentError, TypeError) as error:
         raise QuanyuError(f"{where}: {str(error).splitlines()[0]}") from None
-    if name == "sqlite":
-        sa.event.listen(engine, "connect", _lenient)
     return engine, str(url.password or "")
-
-
-def _lenient(connection: sqlite3.Connection, _: Any) -> None:
-    # One text that is no UTF-8 would stop every page that holds it.
-    connection.text_factory = lambda data: data.decode("utf-8", "replace")
