@@ -103,8 +103,12 @@ def columns_of(entries: Iterable[Entry]) -> tuple[list[Column], int]:
             column.listed |= listed
             if text := _plain(value):
                 column.values.append(text)
-    # A name with braces would be read as a pattern of other names.
-    return [c for c in found.values() if c.values and not set("{}") & set(c.path)], rows
+    # A name with braces would be read as a pattern of other names; YAML takes no control characters.
+    return [
+        c
+        for c in found.values()
+        if c.values and c.path.isprintable() and not set("{}") & set(c.path)
+    ], rows
 
 
 def _cells(fields: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any, bool]]:
@@ -373,7 +377,12 @@ def _is_number(text: str) -> bool:
 def _texts(work: _Draft, file: str) -> None:
     for name in ("title", "text"):
         found = next(
-            (c for c in work.free() if c.called(HINTS[name]) and not c.called(LATER)), None
+            (
+                c
+                for c in work.free()
+                if c.called(HINTS[name]) and not c.called(f"{LATER}|{IDENTITY}")
+            ),
+            None,
         )
         if found is not None:
             work.fields[name] = found, "by its name"

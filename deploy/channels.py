@@ -110,14 +110,19 @@ def page() -> str:
     ]
     for name, spec in specs.items():
         gap = f"{spec.usual_gap_s:g} s" if spec.usual_gap_s else "learned"
-        crs = ", ".join(dict.fromkeys([*(p.crs for p in spec.points), *filter(None, [spec.crs])]))
+        said = "as the message says" if "crs" in spec.fields and not spec.crs else spec.crs
+        crs = ", ".join(dict.fromkeys([*(p.crs for p in spec.points), *filter(None, [said])]))
         arrives = ", ".join(spec.transports.names)
         lines.append(
             f"| [{name}](#{name}) | {spec.title} | {spec.kind} | {arrives} | {crs or 'none'} | {gap} |"
         )
     for name, spec in specs.items():
         lines += ["", f"## {name}", "", _preface(CHANNELS_DIR / f"{name}.yaml"), ""]
-        lines += ["| ours | native |", "| --- | --- |"]
+        for transport in spec.transports.names:
+            options = getattr(spec.transports, transport).model_dump(exclude_defaults=True)
+            said = ", ".join(f"{option} `{value}`" for option, value in options.items())
+            lines.append(f"- {transport}{': ' if said else ''}{said}")
+        lines += ["", "| ours | native |", "| --- | --- |"]
         lines.append(f"| id | {_source(spec.native_id)} |")
         if spec.revision:
             lines.append(f"| revision | {_source(spec.revision)} |")
