@@ -120,8 +120,8 @@ def page() -> str:
         lines += ["", f"## {name}", "", _preface(CHANNELS_DIR / f"{name}.yaml"), ""]
         for transport in spec.transports.names:
             options = getattr(spec.transports, transport).model_dump(exclude_defaults=True)
-            said = ", ".join(f"{option} `{value}`" for option, value in options.items())
-            lines.append(f"- {transport}{': ' if said else ''}{said}")
+            words = ", ".join(f"{option} `{value}`" for option, value in options.items())
+            lines.append(f"- {transport}{': ' if words else ''}{words}")
         lines += ["", "| ours | native |", "| --- | --- |"]
         lines.append(f"| id | {_source(spec.native_id)} |")
         if spec.revision:
