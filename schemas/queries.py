@@ -29,6 +29,7 @@ from zoneinfo import ZoneInfo
 from clickhouse_connect.driver.client import Client
 
 from schemas.errors import QuanyuError
+from schemas.instants import known_zone
 
 QUERIES_DIR = Path(__file__).parent / "clickhouse" / "queries"
 
@@ -122,6 +123,8 @@ class NamedQuery:
                 )
             try:
                 bound[parameter.name] = _checked(parameter.type, value)
+                if parameter.name == "time_zone":
+                    known_zone(str(value))  # or the engine fails on it, and seems to be down
             except ValueError as error:
                 raise QuanyuError(
                     f"query {self.name}: parameter {parameter.name}: {error}"
