@@ -14,7 +14,10 @@ from typing import Any
 import clickhouse_connect
 import pytest
 import schemathesis
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import BaseSchema, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -32,7 +35,8 @@ from connectors.signature import sign
 from deploy.gateway import create_app
 from schemas import tables, topics
 from schemas.channels import channel_names, load_channel, load_channels
-from schemas.settings import Settings
+from schemas.queries import load_queries
+from tests.conftest import Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -98,33 +102,45 @@ def plausible(case: Case[Any]) -> dict[str, str]:
     return {"X-API-Key": KEY}
 
 
+def drawn(examples: int) -> settings:
+    """The same examples on every machine, at any speed."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],  # to shrink a failure takes minutes
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 @pytest.fixture(scope="module")
-def description(
-    settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BaseSchema]:
-    """The interface of a gateway with a real broker and engine, as it describes itself."""
-    own = settings.model_copy(
+def app(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """A gateway with a real broker and engine, and a database of its own."""
+    own = stack.settings.model_copy(
         update={
             "home": tmp_path_factory.mktemp("gateway"),
             "clickhouse_database": "test_schemathesis",
-            "kafka": settings.bootstrap,
-            "clickhouse": settings.clickhouse_url,
         }
     )
     own.keys_path.write_text(json.dumps(dict.fromkeys(channel_names(), KEY)), encoding="utf-8")
     topics.apply(own)
     tables.apply(own)
     publisher = Publisher(own)
-    generation = GenerationConfig(max_examples=EXAMPLES, deterministic=True)
-    project = ProjectConfig(generation=generation)
-    yield schemathesis.openapi.from_asgi(
-        "/openapi.json",
-        Signing(create_app(own, publisher)),
-        config=SchemathesisConfig(seed=1, projects=ProjectsConfig(default=project)),
-    )
+    yield create_app(own, publisher)
     publisher.close()
     with clickhouse_connect.get_client(dsn=own.clickhouse_url) as client:
         client.command("DROP DATABASE test_schemathesis")
+
+
+@pytest.fixture(scope="module")
+def description(app: FastAPI) -> BaseSchema:
+    """The interface as it describes itself."""
+    project = ProjectConfig(
+        generation=GenerationConfig(max_examples=EXAMPLES, deterministic=True),
+    )
+    config = SchemathesisConfig(seed=1, projects=ProjectsConfig(default=project))
+    return schemathesis.openapi.from_asgi("/openapi.json", Signing(app), config=config)
 
 
 def test_every_part_of_the_interface_is_described(description: BaseSchema) -> None:
@@ -142,14 +158,7 @@ def test_whatever_is_asked_is_answered_as_described(
         assert isinstance(found, Ok), found.err()
         operation = found.ok()
 
-        @settings(
-            max_examples=EXAMPLES,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],  # to shrink a failure takes minutes
-            suppress_health_check=list(HealthCheck),
-        )
+        @drawn(EXAMPLES)
         @given(operation.as_strategy(generation_mode=mode))
         def asked(case: Case[Any]) -> None:
             response = case.call_and_validate(headers=plausible(case), checks=CHECKS)
@@ -159,3 +168,25 @@ def test_whatever_is_asked_is_answered_as_described(
             asked()  # one without parameters cannot be asked wrongly
     if mode.is_positive:
         assert ("POST /channels/{name}/reports", 202) in answered
+        assert ("POST /open311/v2/requests.{format}", 200) in answered
+
+
+WILD = st.text(max_size=12) | st.sampled_from(
+    ["0", "-1", "1.5", "1e9", "nan", str(2**31), str(2**63), str(-(2**63)), str(2**64), "2026-03-17",
+     "2026-02-30", "0001-01-01", "1899-12-31", "1970-01-01", "2299-12-31", "9999-12-31", "' OR 1=1 --",
+     "Asia/Shanghai", "Mars/Phobos", "\\", "\0", "{x:String}", "𝄞"]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(load_queries()))
+def test_a_named_query_answers_whatever_its_parameters_are(app: FastAPI, name: str) -> None:
+    client = TestClient(app)
+    parameters = [parameter.name for parameter in load_queries()[name].parameters]
+
+    @drawn(12)
+    @given(st.dictionaries(st.sampled_from([*parameters, "nothing"]), WILD))
+    def asked(given_: dict[str, str]) -> None:
+        answer = client.get(f"/api/queries/{name}", params=given_)
+        assert answer.status_code in (200, 400), answer.text
+
+    asked()
