@@ -10,6 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deploy import city_build
+from schemas.city import load_city
+from schemas.settings import Settings
 from tests.bench import channels, decisions, end_to_end, transport
 
 
@@ -32,6 +35,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     progress = Console(stderr=True, highlight=False)
+    city_build.build(load_city(Settings().city), say=progress.print)
     progress.print("transport with an empty agent …")
     moved = transport.run()
     progress.print(f"{moved}\nend to end, {arguments.reports} reports …")

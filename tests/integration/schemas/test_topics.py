@@ -15,7 +15,7 @@ from schemas import topics
 from schemas.errors import QuanyuError
 from schemas.kafka import admin_config
 from schemas.settings import Settings
-from tests.conftest import Fresh
+from tests.conftest import Fresh, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -59,7 +59,7 @@ def test_what_is_missing_is_named_then_made_then_nothing_is_left_to_do(
     assert any(".reports.merge.state" in line for line in missing)
     assert any(".reports.dlq" in line for line in missing)
     assert len(topics.apply(settings)) == len(missing)
-    assert topics.diff(settings) == []
+    eventually(lambda: topics.diff(settings) == [])
     assert topics.apply(settings) == []
 
 
@@ -83,11 +83,11 @@ def test_a_configuration_changed_by_hand_is_said_and_mended(
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[change])
     admin = AdminClient(admin_config(settings))
     admin.incremental_alter_configs([resource])[resource].result(30)
-    assert topics.diff(settings) == [
-        f"{name}: retention.ms is 1000, should be {30 * topics.DAY_MS}"
-    ]
+    # The controller has it; the broker that is asked learns it a moment later.
+    said = [f"{name}: retention.ms is 1000, should be {30 * topics.DAY_MS}"]
+    eventually(lambda: topics.diff(settings) == said)
     topics.apply(settings)
-    assert topics.diff(settings) == []
+    eventually(lambda: topics.diff(settings) == [])
 
 
 def test_partitions_grow_only_where_no_state_lives(settings: Settings, fresh: Fresh, write) -> None:  # type: ignore[no-untyped-def]
