@@ -22,6 +22,8 @@ from schemas.tables import connect
 KEPT = 1000
 #: States of an order that is in force no more, so that another may stand in its place.
 OVER = ("INVALID", "RETURNED", "WITHDRAWN")
+#: States of an order that no unit has taken up yet, so that it can be withdrawn.
+UNTOUCHED = ("RECEIVED", "ASSIGNED", "DISPATCHED")
 
 CHECKS = {
     "lag": "Both consumer groups have processed every record that was there when the audit began.",
@@ -31,7 +33,8 @@ CHECKS = {
     "report_event": "An accepted report is in exactly one event, by one link (a cleared alarm maybe in none).",
     "link_event": "Every link's event exists, and every event has a link.",
     "event_count": "An event's report count is the number of reports linked to it.",
-    "event_order": "Every event has one order in force, or one that says why it needs a person.",
+    "event_order": "Every open event has one order in force, or one that says why it needs a person; "
+    "one that went into another has none in force.",
     "order_event": "Every order's event exists.",
     "order_transitions": "An order's steps lead each to the next and end in its state and version.",
     "topic_rows": "Every record of a topic with a table is one row of it, and every row a record.",
@@ -263,11 +266,13 @@ def _reports(facts: Facts, found: dict[str, Found]) -> reconcile.Links:
 def _events(facts: Facts, links: reconcile.Links, found: dict[str, Found]) -> None:
     """What events claim, against links and orders."""
     event = fingerprint_sql("event_id")
-    events, counts = facts.columns(
-        2, f"SELECT {event} AS id, toInt64(argMax(report_count, version)) FROM events GROUP BY id"
+    events, counts, is_open = facts.columns(
+        3,
+        f"SELECT {event} AS id, toInt64(argMax(report_count, version)), "
+        "toInt64(argMax(status, version) = 'open') FROM events GROUP BY id",
     )
     order = np.argsort(events)
-    events, counts = events[order], counts[order]
+    events, counts, is_open = events[order], counts[order], is_open[order]
     (ordered,) = facts.columns(1, f"SELECT DISTINCT {event} FROM orders")
 
     def offenders(check: str, what: str, ids: Array, table: str) -> None:
@@ -277,7 +282,7 @@ def _events(facts: Facts, links: reconcile.Links, found: dict[str, Found]) -> No
     offenders("link_event", "link to an event that does not exist", unknown, "event_links")
     bare = reconcile.absent(events, links.event)
     offenders("link_event", "event without a link", bare, "events")
-    without = reconcile.absent(events, ordered)
+    without = reconcile.absent(events[is_open == 1], ordered)
     offenders("event_order", "event without an order", without, "events")
     orphans = reconcile.absent(ordered, events)
     offenders("order_event", "order of an event that does not exist", orphans, "orders")
@@ -298,6 +303,22 @@ def _events(facts: Facts, links: reconcile.Links, found: dict[str, Found]) -> No
     )
     found["event_order"].add(
         len(several), (Offender("orders in force", "", None, None, i, "1", n) for i, n in several)
+    )
+    # What went into another event is handled there; an order here would be a second one.
+    left = facts.rows(
+        "SELECT event_id, merged_into, last FROM ("
+        "SELECT event_id, argMax(state, version) AS last FROM orders GROUP BY event_id, order_id"
+        ") AS given INNER JOIN ("
+        "SELECT event_id, argMax(tuple(merged_into), version).1 AS merged_into FROM events "
+        "GROUP BY event_id HAVING merged_into IS NOT NULL) AS gone USING (event_id) "
+        f"WHERE last IN {UNTOUCHED} ORDER BY event_id"
+    )
+    found["event_order"].add(
+        len(left),
+        (
+            Offender(f"order in force of an event that went into {into}", "", None, None, i, "", s)
+            for i, into, s in left
+        ),
     )
     silent = facts.rows(
         "SELECT event_id FROM orders GROUP BY event_id, order_id "

@@ -2,10 +2,14 @@
 
 First form of the duty list: the class's lead department, in the event's district or for the whole city;
 属地兜底 (the district's own centre) when the class names none that the pack knows.
+
+An event whose reports all went to another one needs no order: its order is withdrawn (撤回), with the other
+event as the reason, and is in force again should the event get reports of its own again.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import metrics
@@ -16,6 +20,8 @@ from schemas.ids import order_id, transition_id
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.dispatch.deadline import WorkClock
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,18 @@ class DutyList:
         )
 
 
+#: What is kept of an order that can still change; the rest of it stands in its event.
+_KEPT = (
+    "version", "state", "unit_code", "unit_name", "level", "priority",
+    "opened_at", "dispatched_at", "due_at", "rule",
+)  # fmt: skip
+
+
 @dataclass(slots=True)
 class DispatchState:
-    """Events of one partition that have an order."""
+    """Events of one partition that have an order: event id → its order in the state topic's form."""
 
-    dispatched: set[str]
+    orders: dict[str, bytes] = field(default_factory=dict)
 
 
 class DispatchStep:
@@ -95,15 +108,15 @@ class DispatchStep:
         self._limit = DeadLetterLimit()
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> DispatchState:
-        """Changes are keyed by event id."""
-        return DispatchState({key.decode() for key in entries})
+        """Changes are keyed by event id. An entry ``1`` is of an order of which no more is known."""
+        return DispatchState({key.decode(): value for key, value in entries.items()})
 
     def entries(self, state: DispatchState) -> int:
         """Events held."""
-        return len(state.dispatched)
+        return len(state.orders)
 
     def decide(self, state: DispatchState, batch: Batch, now_ms: int) -> Decision:
-        """An order and its first transition for each event that has none yet."""
+        """An order for each open event that has none yet; none in force for one that is merged away."""
         events, errors = self._codec.decode_batch("Event", batch.values)
         self._limit.count(len(batch), len(errors))
         decision = Decision()
@@ -121,52 +134,110 @@ class DispatchStep:
             )
             metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
         for event in events:
-            if event is None or event["event_id"] in state.dispatched:
+            if event is None:
                 continue
-            state.dispatched.add(event["event_id"])
-            decision.changes.append((event["event_id"].encode(), b"1"))
-            self._dispatch(event, now_ms, decision)
+            ended = event["status"] == "closed" or event["merged_into"] is not None
+            kept = state.orders.get(event["event_id"])
+            if kept is None:
+                if not ended:
+                    self._dispatch(state, event, now_ms, decision)
+            elif ended:
+                # An event that is over with reports of its own was handled: its order says how.
+                if event["merged_into"] is not None or not event["report_count"]:
+                    self._withdraw(state, event, kept, now_ms, decision)
+            elif b'"WITHDRAWN"' in kept:
+                self._put_back(state, event, kept, now_ms, decision)
         return decision
 
-    def _dispatch(self, event: Mapping[str, Any], now_ms: int, decision: Decision) -> None:
+    def _dispatch(
+        self, state: DispatchState, event: Mapping[str, Any], now_ms: int, decision: Decision
+    ) -> None:
         entry = self._city.classes.get(event["class_code"])
         duty = self._duties.duty(event["class_code"], event["district_code"])
-        due = self._clock.add(now_ms, entry.deadline, entry.unit) if entry else None
-        identity = order_id(event["event_id"], duty.unit_code)
         order = {
-            "order_id": identity,
             "version": 1,
-            "event_id": event["event_id"],
+            "state": "DISPATCHED",
             "unit_code": duty.unit_code,
             "unit_name": duty.unit_name,
             "level": duty.level,
-            "state": "DISPATCHED",
-            "class_code": event["class_code"],
-            "district_code": event["district_code"],
-            "grid_code": event["grid_code"],
             "priority": entry.level if entry else 3,
             "opened_at": event["opened_at"],
             "dispatched_at": now_ms,
-            "due_at": due,
+            "due_at": self._clock.add(now_ms, entry.deadline, entry.unit) if entry else None,
             "rule": duty.rule,
         }
-        transition = {
-            "transition_id": transition_id(identity, 1),
+        self._step(state, event, order, ("UNKNOWN", duty.rule, now_ms), decision)
+
+    def _withdraw(
+        self,
+        state: DispatchState,
+        event: Mapping[str, Any],
+        kept: bytes,
+        now_ms: int,
+        decision: Decision,
+    ) -> None:
+        order = _order(kept)
+        if order is None or order["state"] != "DISPATCHED":
+            return
+        into = event["merged_into"]
+        reason = f"merged into event {into}" if into else "no report is left in the event"
+        changed = order | {"version": order["version"] + 1, "state": "WITHDRAWN"}
+        self._step(state, event, changed, (order["state"], reason, now_ms), decision)
+
+    def _put_back(
+        self,
+        state: DispatchState,
+        event: Mapping[str, Any],
+        kept: bytes,
+        now_ms: int,
+        decision: Decision,
+    ) -> None:
+        order = _order(kept)
+        if order is None or order["state"] != "WITHDRAWN":
+            return
+        changed = order | {"version": order["version"] + 1, "state": "DISPATCHED"}
+        reason = "the event has reports of its own again"
+        self._step(state, event, changed, (order["state"], reason, now_ms), decision)
+
+    def _step(
+        self,
+        state: DispatchState,
+        event: Mapping[str, Any],
+        order: dict[str, Any],
+        step: tuple[str, str, int],
+        decision: Decision,
+    ) -> None:
+        """The order's new version, its transition (from which state, why, when) and what is kept."""
+        before, reason, at = step
+        event_id = event["event_id"]
+        key = event_id.encode()
+        identity = order_id(event_id, order["unit_code"])
+        place = {name: event[name] for name in ("class_code", "district_code")}
+        transition = place | {
+            "transition_id": transition_id(identity, order["version"]),
             "order_id": identity,
-            "event_id": event["event_id"],
-            "version": 1,
-            "from_state": "UNKNOWN",
-            "to_state": "DISPATCHED",
+            "event_id": event_id,
+            "version": order["version"],
+            "from_state": before,
+            "to_state": order["state"],
             "actor": "system",
             "role": "system",
-            "reason": duty.rule,
-            "unit_code": duty.unit_code,
-            "class_code": event["class_code"],
-            "district_code": event["district_code"],
-            "at": now_ms,
+            "reason": reason,
+            "unit_code": order["unit_code"],
+            "at": at,
         }
-        key = event["event_id"].encode()
-        decision.outputs.append(Output("orders", key, self._encode_order(order)))
+        whole = place | order
+        whole |= {"order_id": identity, "event_id": event_id, "grid_code": event["grid_code"]}
+        decision.outputs.append(Output("orders", key, self._encode_order(whole)))
         decision.outputs.append(
             Output("order.transitions", key, self._encode_transition(transition))
         )
+        kept = _to_json([order[name] for name in _KEPT]).encode()
+        state.orders[event_id] = kept
+        decision.changes.append((key, kept))
+
+
+def _order(kept: bytes) -> dict[str, Any] | None:
+    """An order out of the state; None for one of which only is known that there is one."""
+    values = json.loads(kept)
+    return dict(zip(_KEPT, values, strict=True)) if isinstance(values, list) else None

@@ -86,6 +86,60 @@ def test_later_versions_of_an_event_bring_no_second_order(step: DispatchStep, co
     assert len(orders(step, codec, event(), event(version=2), event("e2"), event(version=3))) == 2
 
 
+def test_an_event_that_arrives_merged_or_closed_gets_no_order(
+    step: DispatchStep, codec: Codec
+) -> None:
+    gone = event(status="closed", report_count=0, merged_into="e2")
+    assert orders(step, codec, gone, event("e3", status="closed")) == []
+
+
+def test_the_order_of_an_event_merged_into_another_is_withdrawn_once_and_names_it(
+    step: DispatchStep, codec: Codec
+) -> None:
+    gone: Record = {"status": "closed", "report_count": 0, "merged_into": "e2"}
+    told = [event("e2"), event(), event("e1", 2, **gone), event("e1", 3, **gone)]
+    outputs, _ = run(step, [batch([codec.encode("Event", each) for each in told], TOPIC)])
+    first, withdrawn = (o for o in records(codec, outputs, "orders") if o["event_id"] == "e1")
+    assert withdrawn == first | {"version": 2, "state": "WITHDRAWN"}
+    last = records(codec, outputs, "order.transitions")[-1]
+    assert last["transition_id"] == transition_id(first["order_id"], 2)
+    assert (last["from_state"], last["to_state"]) == ("DISPATCHED", "WITHDRAWN")
+    assert last["reason"] == "merged into event e2"
+
+
+def test_an_event_that_lost_its_last_report_to_none_has_no_order_in_force(
+    step: DispatchStep, codec: Codec
+) -> None:
+    states = orders(step, codec, event(), event(version=2, status="closed", report_count=0))
+    assert [order["state"] for order in states] == ["DISPATCHED", "WITHDRAWN"]
+
+
+def test_an_event_that_ended_with_its_reports_keeps_its_order(
+    step: DispatchStep, codec: Codec
+) -> None:
+    assert len(orders(step, codec, event(), event(version=2, status="closed"))) == 1
+
+
+def test_an_event_that_has_reports_again_has_its_order_again(
+    step: DispatchStep, codec: Codec
+) -> None:
+    gone = event(version=2, status="closed", report_count=0, merged_into="e2")
+    found = orders(step, codec, event(), gone, event(version=3))
+    assert [(o["version"], o["state"]) for o in found] == [
+        (1, "DISPATCHED"),
+        (2, "WITHDRAWN"),
+        (3, "DISPATCHED"),
+    ]
+    assert len({(o["order_id"], o["due_at"], o["opened_at"]) for o in found}) == 1
+
+
+def test_an_order_of_which_only_its_event_is_known_stays(step: DispatchStep, codec: Codec) -> None:
+    state = step.restore(TOPIC, 0, {b"e1": b"1"})
+    gone = event(version=2, status="closed", report_count=0, merged_into="e2")
+    values = [codec.encode("Event", each) for each in (event(), gone)]
+    assert step.decide(state, batch(values, TOPIC), NOW).outputs == []
+
+
 def test_damaged_events_go_to_the_dead_letters_and_stop_nothing(
     step: DispatchStep, codec: Codec
 ) -> None:
@@ -100,15 +154,22 @@ def test_damaged_events_go_to_the_dead_letters_and_stop_nothing(
     deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    drawn=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=12),
+    drawn=st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12),
     cuts=st.lists(st.integers(1, 11)),
     restart=st.booleans(),
 )
 def test_neither_batch_borders_nor_restarts_change_orders(
-    city: CityPack, codec: Codec, drawn: list[tuple[int, int]], cuts: list[int], restart: bool
+    city: CityPack, codec: Codec, drawn: list[tuple[int, bool]], cuts: list[int], restart: bool
 ) -> None:
-    values = [codec.encode("Event", event(f"e{name}", version)) for name, version in drawn]
+    gone: Record = {"status": "closed", "report_count": 0, "merged_into": "e9"}
+    told = [
+        event(f"e{name}", version, **(gone if merged else {}))
+        for version, (name, merged) in enumerate(drawn, 1)
+    ]
+    values = [codec.encode("Event", each) for each in told]
     whole = run(DispatchStep(city, codec), cut(values, [], TOPIC))
     parts = run(DispatchStep(city, codec), cut(values, cuts, TOPIC), restart=restart)
     assert parts == whole
-    assert len(records(codec, whole[0], "orders")) == len({name for name, _ in drawn})
+    newest = {order["event_id"]: order["state"] for order in records(codec, whole[0], "orders")}
+    last = {f"e{name}": merged for name, merged in drawn}
+    assert {e for e, s in newest.items() if s == "DISPATCHED"} == {e for e in last if not last[e]}
