@@ -1,6 +1,6 @@
-"""Where is it: a point by the city's polygons, else a name that is unique. Never a guess."""
+"""Where is it: a point by the city's polygons, else what the names say. Never a guess."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import date, datetime
 from math import isfinite
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import shapely
 from schemas.city import CityPack
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS
+from streams.intake.address import AddressBook
 
 #: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
 #: hundreds at (39, -77)). Metres of the city's plane may be whole.
@@ -21,8 +22,6 @@ PLANE = "CITY"
 #: What lies outside 1970 … 2100 is no date of a grid; a received number may be anything.
 _LATEST_MS = 4_102_444_800_000
 _DISTRICT = LEVELS["district"]
-#: Names are looked for in the beginning of a text only.
-TEXT_LIMIT = 600
 
 
 class Place(NamedTuple):
@@ -69,6 +68,36 @@ def read_coordinate(text: str) -> tuple[float, int] | None:
     return value, len(text.partition(".")[2].rstrip("0 "))
 
 
+def check_point(
+    east: str,
+    north: str,
+    crs: str,
+    systems: Container[str],
+    bounds: npt.NDArray[np.float64],
+) -> tuple[str, float, float]:
+    """Reason to refuse a point as received (else empty), and its numbers in its own system.
+
+    ``bounds`` of the city in degrees: west, south, east, north.
+    """
+    lon, lat = read_coordinate(east), read_coordinate(north)
+    if lon is None or lat is None:
+        return "bad_coordinate", 0.0, 0.0
+    (x, east_decimals), (y, north_decimals) = lon, lat
+    if x == 0.0 and y == 0.0:
+        return "null_island", 0.0, 0.0
+    if crs not in systems:
+        return "unknown_crs", 0.0, 0.0
+    if crs == PLANE:
+        # Degrees of the city itself, named metres.
+        wrong = bounds[0] <= x <= bounds[2] and bounds[1] <= y <= bounds[3]
+        return "bad_coordinate" if wrong else "", x, y
+    if abs(x) > 180.0 or abs(y) > 90.0:
+        return "bad_coordinate", 0.0, 0.0
+    if east_decimals < MIN_DECIMALS and north_decimals < MIN_DECIMALS:
+        return "rounded_point", 0.0, 0.0
+    return "", x, y
+
+
 class Locator:
     """Locates batches of places in one city; reads the city's grids when it is made.
 
@@ -86,23 +115,7 @@ class Locator:
         self._zone = ZoneInfo(city.time_zone)
         self._systems = city.systems
         self._bounds = shapely.total_bounds(city.districts.polygons)
-        self._district_by_name: dict[str, str] = {}
-        for grid in city.districts.grids:
-            self._district_by_name[grid.name] = grid.code
-        for code, area in city.areas.items():
-            for name in (area.name, *area.aliases):
-                self._district_by_name[name] = code
-        names: dict[str, set[str]] = {}
-        for street in city.streets:
-            names.setdefault(street.name, set()).add(street.code)
-        #: Only names that stand once in the city say where something is.
-        self._street_by_name = {
-            name: codes.copy().pop() for name, codes in names.items() if len(codes) == 1
-        }
-        self._index: dict[str, list[tuple[str, str]]] = {}
-        for name, code in (self._district_by_name | self._street_by_name).items():
-            if len(name) >= 2:
-                self._index.setdefault(name[:2], []).append((name, code))
+        self._book = AddressBook(city)
 
     def locate(self, places: Sequence[Place]) -> list[Located]:
         """One result for each place, in order."""
@@ -113,7 +126,7 @@ class Locator:
             if not place.lon and not place.lat:
                 results[i] = self._by_name(place)
                 continue
-            reason, x, y = self._check(place)
+            reason, x, y = check_point(place.lon, place.lat, place.crs, self._systems, self._bounds)
             if reason:
                 results[i] = Located(reason=reason)
             else:
@@ -148,56 +161,18 @@ class Locator:
         ]
         return np.array(days, dtype="datetime64[D]")
 
-    def _check(self, place: Place) -> tuple[str, float, float]:
-        """Reason to refuse a point, or the numbers."""
-        lon, lat = read_coordinate(place.lon), read_coordinate(place.lat)
-        if lon is None or lat is None:
-            return "bad_coordinate", 0.0, 0.0
-        (x, east_decimals), (y, north_decimals) = lon, lat
-        if x == 0.0 and y == 0.0:
-            return "null_island", 0.0, 0.0
-        if place.crs not in self._systems:
-            return "unknown_crs", 0.0, 0.0
-        if place.crs == PLANE:
-            west, south, east, north = self._bounds
-            # Degrees of the city itself, named metres.
-            wrong = west <= x <= east and south <= y <= north
-            return "bad_coordinate" if wrong else "", x, y
-        if abs(x) > 180.0 or abs(y) > 90.0:
-            return "bad_coordinate", 0.0, 0.0
-        if east_decimals < MIN_DECIMALS and north_decimals < MIN_DECIMALS:
-            return "rounded_point", 0.0, 0.0
-        return "", x, y
-
     def _by_name(self, place: Place) -> Located:
-        """The one district or street that is named; a street's code lies inside its district's."""
-        found: set[str] = set()
-        for name in (place.district, place.street):
-            code = self._district_by_name.get(name) or self._street_by_name.get(name)
-            if code:
-                found.add(code)
-            else:  # a name among others, such as 郑州市金水区 or 经八路街道办事处
-                self._find(name[:TEXT_LIMIT], found)
-        if not found:
-            for text in place.texts:
-                self._find(text[:TEXT_LIMIT], found)
-        # A district named beside its own street says nothing new.
-        finest = {c for c in found if not any(o != c and o.startswith(c) for o in found)}
-        if not finest:
-            return Located(reason="no_location")
-        if len(finest) > 1:
-            districts = {code[:6] for code in finest}
-            if len(districts) > 1:
-                return Located(reason="ambiguous_place")
-            finest = districts
-        grid = finest.pop()
-        return Located(grid[:6], grid, self._city.zone_of[grid[:6]], method="name")
-
-    def _find(self, text: str, found: set[str]) -> None:
-        index = self._index
-        for position in range(len(text) - 1):
-            names = index.get(text[position : position + 2])
-            if names:
-                for name, code in names:
-                    if text.startswith(name, position):
-                        found.add(code)
+        """The finest grid that is named; a later text only makes finer what the earlier ones say."""
+        names = [place.district, place.street]
+        found = self._book.parse(*names)
+        for text in place.texts:
+            if found.street:
+                break
+            names.append(text)
+            finer = self._book.parse(*names)
+            if finer.grid.startswith(found.grid) or not found.grid:
+                found = finer if finer.grid or finer.candidates else found
+        if not found.grid:
+            return Located(reason="ambiguous_place" if found.candidates else "no_location")
+        district = found.district
+        return Located(district, found.grid, self._city.zone_of[district], method="name")

@@ -99,15 +99,29 @@ def test_a_unique_name_is_a_place(locator: Locator, place: Place, district: str,
     assert found.lon is None
 
 
-def test_a_street_name_that_stands_twice_says_nothing(locator: Locator) -> None:
-    assert locator.locate([named("", "同名街道")]) == [Located(reason="no_location")]
+def test_a_street_name_that_stands_twice_is_a_place_beside_its_district_only(
+    locator: Locator,
+) -> None:
+    assert locator.locate([named("", "同名街道")]) == [Located(reason="ambiguous_place")]
     (found,) = locator.locate([named("东湾区", "同名街道")])
-    assert found.grid == EAST
+    assert found.grid == "990102002"
 
 
 def test_names_of_two_districts_are_ambiguous(locator: Locator) -> None:
-    for place in (named("", "", "从磨坊街道到山口镇"), named("雨城市东湾区", "磨坊街道办事处")):
-        assert locator.locate([place]) == [Located(reason="ambiguous_place")]
+    for text in ("从磨坊街道到山口镇", "东湾区与北原区交界", "从东湾区到北原区"):
+        assert locator.locate([named("", "", text)]) == [Located(reason="ambiguous_place")]
+
+
+def test_a_wrong_district_beside_a_unique_street_is_repaired(locator: Locator) -> None:
+    (found,) = locator.locate([named("雨城市东湾区", "磨坊街道办事处")])
+    assert (found.district, found.grid) == (WEST, "990103001")
+
+
+def test_a_later_text_makes_finer_but_never_contradicts(locator: Locator) -> None:
+    (found,) = locator.locate([named("", "长堤街道", "磨坊街道")])
+    assert found.grid == "990102001"
+    (found,) = locator.locate([named("北原区", "", "东湾区与西山区的人都来")])
+    assert found.grid == NORTH
 
 
 def test_the_other_citys_names_are_unknown_here(locator: Locator) -> None:

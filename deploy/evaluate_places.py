@@ -1,0 +1,174 @@
+"""How well points and addresses are located, measured with the functions that the agent runs."""
+
+import csv
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.errors import ShapelyError
+
+from schemas.city import CityPack, load_city
+from schemas.coordinates import TO_CGCS2000
+from schemas.errors import QuanyuError
+from schemas.grids import Grid, GridLayer
+from streams.intake.address import AddressBook
+from streams.intake.locate import check_point
+
+
+def measure_points(points: Path, areas: Path, name: str) -> dict[str, Any]:
+    """Counts, and the share of points with an expectation that lie in the expected area."""
+    layer = read_areas(areas, name)
+    rows = _read(points, ("id", "lon", "lat", "crs", "expected"))
+    lon, lat = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    bounds = shapely.total_bounds(layer.polygons)
+    by_crs: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        crs = row["crs"].upper().replace("-", "")
+        reason, x, y = check_point(row["lon"], row["lat"], crs, TO_CGCS2000, bounds)
+        if not reason:
+            lon[i], lat[i] = x, y
+            by_crs.setdefault(crs, []).append(i)
+    for crs, indices in by_crs.items():
+        lon[indices], lat[indices] = TO_CGCS2000[crs](lon[indices], lat[indices])
+    found = layer.locate(lon, lat)
+    codes = [layer.codes[i] if i >= 0 else "" for i in found]
+    expected = [row["expected"] for row in rows]
+    told = [(a, b) for a, b in zip(codes, expected, strict=True) if b]
+    agreed = sum(a == b for a, b in told)
+    taken = sum(map(len, by_crs.values()))
+    located = int((found >= 0).sum())
+    return {
+        "points": len(rows),
+        "located": located,
+        "unlocated": taken - located,
+        "rejected": len(rows) - taken,
+        "agreement": round(agreed / len(told), 4) if told else None,
+        "expected": len(told),
+        "agreed": agreed,
+    }
+
+
+def read_areas(path: Path, name: str) -> GridLayer:
+    """Polygons by a property's value, repaired when they cross themselves.
+
+    :class:`QuanyuError` names the feature that is none, and coordinates that are no degrees.
+    """
+    try:
+        features = json.loads(path.read_text(encoding="utf-8"))["features"]
+    except OSError as error:
+        raise QuanyuError(f"{path}: not readable ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise QuanyuError(f"{path}: not a GeoJSON FeatureCollection in UTF-8") from None
+    if not isinstance(features, list) or not features:
+        raise QuanyuError(f"{path}: there is no feature in it")
+    grids, polygons = [], []
+    for number, feature in enumerate(features):
+        where = f"{path}: feature {number + 1}"
+        try:
+            value = feature["properties"][name]
+        except (KeyError, TypeError):
+            raise QuanyuError(f"{where}: no property {name!r}; see --name") from None
+        try:
+            shape = shapely.geometry.shape(feature["geometry"])
+            shape = shapely.make_valid(shape)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ShapelyError):
+            raise QuanyuError(f"{where}: its geometry is no polygon") from None
+        # Repair leaves lines and points where a border ran back on itself.
+        kept = [
+            p
+            for part in shapely.get_parts(shape)
+            for p in shapely.get_parts(part)
+            if p.geom_type == "Polygon"
+        ]
+        if not kept:
+            raise QuanyuError(f"{where}: its geometry is no polygon, or an empty one")
+        polygon = shapely.union_all(kept)
+        west, south, east, north = polygon.bounds
+        if west < -180 or east > 180 or south < -90 or north > 90:
+            raise QuanyuError(f"{where}: coordinates are no degrees; write the areas in WGS-84")
+        grids.append(Grid("" if value is None else str(value), str(value), "area", date.min))
+        polygons.append(polygon)
+    # One area may come in several features; a code stands once in a layer.
+    by_code: dict[str, list[Any]] = {}
+    for grid, polygon in zip(grids, polygons, strict=True):
+        by_code.setdefault(grid.code, []).append(polygon)
+    array = np.empty(len(by_code), dtype=object)
+    array[:] = [shapely.union_all(parts) for parts in by_code.values()]
+    return GridLayer([Grid(code, code, "area", date(1970, 1, 1)) for code in by_code], array)
+
+
+def measure_addresses(queries: Path, city_name: str) -> dict[str, Any]:
+    """Shares of the queries that expect a district or street, and the counts behind them."""
+    city = load_city(city_name)
+    rows = _read(queries, ("text", "district", "street"))
+    book = AddressBook(city)
+    districts = districts_right = streets = right = wrong = review = 0
+    for row in rows:
+        found = book.parse(row["text"])
+        review += not found.street
+        if row["district"]:
+            districts += 1
+            districts_right += _is_district(city, book, found.grid, row["district"])
+        if row["street"]:
+            streets += 1
+            hit = bool(found.street) and _is_street(city, book, found.street, row)
+            right += hit
+            wrong += bool(found.street) and not hit
+    return {
+        "queries": len(rows),
+        "district_correct": _share(districts_right, districts),
+        "street_correct": _share(right, streets),
+        "street_wrong": _share(wrong, streets),
+        "review": _share(review, len(rows)),
+        "districts_expected": districts,
+        "districts_right": districts_right,
+        "streets_expected": streets,
+        "streets_right": right,
+        "streets_wrong": wrong,
+        "reviews": review,
+    }
+
+
+def _is_district(city: CityPack, book: AddressBook, grid: str, expected: str) -> bool:
+    """By code or any of its names; a zone without a code of its own by its streets."""
+    if not grid:
+        return False
+    if expected.isdigit():
+        return grid.startswith(expected)
+    if city.district_name(grid[:6]) == expected:
+        return True
+    return grid.startswith(tuple(book.district_codes(expected)))
+
+
+def _is_street(city: CityPack, book: AddressBook, street: str, row: dict[str, str]) -> bool:
+    """By code, or by name; a name that stands in two districts counts in the expected one only."""
+    if row["street"].isdigit():
+        return street == row["street"]
+    if street not in book.street_codes(row["street"]):
+        return False
+    return not row["district"] or _is_district(city, book, street, row["district"])
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows with these columns, stripped; others are left out."""
+    csv.field_size_limit(16_000_000)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle)
+            missing = [name for name in columns if name not in (reader.fieldnames or [])]
+            if missing:
+                raise QuanyuError(f"{path}:1: column {missing[0]} is missing")
+            return [{name: (row[name] or "").strip() for name in columns} for row in reader]
+    except OSError as error:
+        raise QuanyuError(f"{path}: not readable ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except csv.Error as error:
+        raise QuanyuError(f"{path}: not CSV ({error})") from None

@@ -1,0 +1,396 @@
+"""Where a Chinese address is, by the city's names alone: the grids that are certain, never a guess.
+
+Names of districts, streets, communities and the gazetteer are looked for in the text, the longest first.
+A street is certain when its name with its ending stands there (花园路街道, …办事处), when a community or
+village stands there that is unique in the named district or the city, or when the gazetteer says so. A
+road's bare name (花园路) is no street. A named district that contradicts everything else is repaired when
+the rest is unique in the city. Two candidates stay candidates.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from schemas.city import CityPack
+from schemas.grids import LEVELS
+
+#: Names are looked for in the beginning of a text only.
+TEXT_LIMIT = 600
+_DISTRICT, _STREET = LEVELS["district"], LEVELS["street"]
+
+_STREET_ENDING = re.compile(r"(街道|回族乡|镇|乡)$")
+_STREET_FORMS = ("街道办事处", "街道办", "街道", "办事处", "镇", "乡")
+_COMMUNITY_ENDING = re.compile(
+    r"(社区|村)?(居民委员会|居民管理委员会|居民居委会|村民委员会|管理委员会|委员会|居委会|村委会)?$"
+)
+#: What may stand before a name that begins there; before anything else it is the end of a longer name.
+_BEFORE = frozenset("在到住位于的是和与及跟从往去至省市区县镇乡道办处号内里旁边我们")
+#: What makes another name of the bare name of a street or district before it.
+_GOES_ON = frozenset("路街大巷道苑园城府小广桥河湖塔站医机中新东西南北学万")
+_ROAD_END = ("路", "街", "道", "巷")
+#: How far a phrase leads away from its anchor.
+_FAR = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(公里|千米|米|m|km)(?![a-z]))", re.IGNORECASE)
+_NEAR = re.compile(r"附近|对面|旁边|交叉口|交汇处|以[东南西北]|[向往][东南西北]|周边")
+#: Metres from an anchor within which its street is still taken to hold (compounds are some 300 m wide).
+FAR_METRES = 300.0
+
+_PARTS = re.compile(
+    r"(?P<road>[\u4e00-\u9fff]{1,6}?(?:大道|快速路|路|街|巷|胡同))"
+    r"|(?P<unit>[0-9A-Za-z一二三四五六七八九十]+(?:号楼|号院|栋|幢|单元|层|室))"
+    r"|(?P<number>(?:附)?\d+号)"
+    r"|(?P<poi>[\u4e00-\u9fff]{2,12}?(?:小区|花园|家园|公寓|大厦|广场|学校|医院|公园|商场|市场|酒店|华城))"
+)
+
+
+class Address(NamedTuple):
+    """Where a text is.
+
+    ``grid`` is the finest code that is certain (community, street or district; empty: none is),
+    ``confidence`` between 0 and 1 orders the ways a place was found, ``method`` names the way,
+    ``reason`` says why there is no street, ``candidates`` are the grids that it may be.
+    """
+
+    grid: str = ""
+    confidence: float = 0.0
+    method: str = ""
+    reason: str = ""
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def district(self) -> str:
+        """Code of the district, empty when it is not certain."""
+        return self.grid[:_DISTRICT]
+
+    @property
+    def street(self) -> str:
+        """Code of the street, empty when it is not certain."""
+        return self.grid[:_STREET] if len(self.grid) >= _STREET else ""
+
+
+class Part(NamedTuple):
+    """A part of an address: its kind (province, city, district, street, community, road, …) and text."""
+
+    kind: str
+    text: str
+
+
+class _Name(NamedTuple):
+    kind: str
+    codes: frozenset[str]
+
+
+class _Found(NamedTuple):
+    kind: str
+    codes: frozenset[str]
+    start: int
+    end: int
+    inner: bool
+
+
+def normalise(text: str) -> str:
+    """The beginning of a text in half width, without spaces and what cannot be seen."""
+    plain = unicodedata.normalize("NFKC", text[:TEXT_LIMIT])
+    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+
+
+class AddressBook:
+    """The names of one city, ready to be looked for in texts."""
+
+    def __init__(self, city: CityPack) -> None:
+        self._names: dict[str, dict[str, set[str]]] = {}
+        self._city_name = city.name
+        self._add_districts(city)
+        self._add_streets(city)
+        self._add_communities(city)
+        self._add_gazetteer(city)
+        self._index: dict[str, list[tuple[str, tuple[_Name, ...]]]] = {}
+        for name in sorted(self._names, key=lambda n: (-len(n), n)):
+            kinds = self._names[name].items()
+            entry = tuple(_Name(kind, frozenset(codes)) for kind, codes in kinds)
+            self._index.setdefault(name[:2], []).append((name, entry))
+
+    def _add(self, name: str, kind: str, codes: Iterable[str]) -> None:
+        name = normalise(name)
+        if len(name) >= 2:
+            self._names.setdefault(name, {}).setdefault(kind, set()).update(codes)
+
+    def _add_districts(self, city: CityPack) -> None:
+        named = [(code, (area.name, *area.aliases)) for code, area in city.areas.items()]
+        named += [(grid.code, (grid.name,)) for grid in city.districts.grids]
+        for code, names in named:
+            for name in names:
+                self._add(name, "district", [code])
+        for unit in city.units.values():
+            whole = {m for m in unit.members if len(m) == _DISTRICT}
+            for name in (unit.name, *unit.aliases):
+                ended = name.endswith(("区", "县", "市"))
+                self._add(name, "district" if ended else "hint", whole or unit.members)
+        for grid in city.districts.grids:
+            if len(grid.name) == 3 and grid.name[-1] in "区县市":
+                self._add(grid.name[:-1], "hint", [grid.code])
+
+    def _add_streets(self, city: CityPack) -> None:
+        for street in city.streets:
+            name = street.name
+            self._add(name, "street", [street.code])
+            for area in city.areas.values():
+                name = name.removeprefix(area.name)
+            base = _STREET_ENDING.sub("", name)
+            if base == name:
+                continue
+            for form in _STREET_FORMS:
+                self._add(base + form, "street", [street.code])
+            if base.endswith(_ROAD_END):
+                if len(base) >= 3:
+                    for form in _STREET_FORMS[:4]:
+                        self._add(base[:-1] + form, "old", [street.code])
+            else:
+                self._add(base, "bare", [street.code])
+
+    def _add_communities(self, city: CityPack) -> None:
+        for place in city.communities:
+            self._add(place.name, "community", [place.code])
+            found = _COMMUNITY_ENDING.search(place.name)
+            stem = place.name[: found.start()] if found else place.name
+            if not stem or stem == place.name:
+                continue
+            village = "村" in place.name[len(stem) :]
+            forms = ("村", "村委会") if village else ("社区", "居委会", "社区居委会")
+            for form in forms:
+                self._add(stem + form, "community", [place.code])
+            self._add(stem + ("社区" if village else "村"), "turned", [place.code])
+            if len(stem) >= 4 and not stem.endswith(_ROAD_END):
+                self._add(stem, "turned", [place.code])
+
+    def _add_gazetteer(self, city: CityPack) -> None:
+        for entry in city.gazetteer:
+            self._add(entry.name, "place", [entry.code])
+        for alias, name in city.aliases.items():
+            for kind, codes in self._names.get(normalise(name), {}).items():
+                # 石佛 is also the beginning of other names, as a bare name is.
+                self._add(alias, "bare" if kind == "street" else kind, codes)
+
+    def _find(self, text: str) -> Iterator[_Found]:
+        position, free_from, last = 0, 0, len(text) - 1
+        while position < last:
+            for name, entry in self._index.get(text[position : position + 2], ()):
+                if not text.startswith(name, position):
+                    continue
+                end = position + len(name)
+                goes_on = end < len(text) and text[end] in _GOES_ON
+                kinds = [n for n in entry if not (goes_on and n.kind in ("bare", "hint"))]
+                if not kinds:
+                    continue
+                before = text[position - 1] if position > free_from else ""
+                inner = "\u4e00" <= before <= "\u9fff" and before not in _BEFORE
+                for kind, codes in kinds:
+                    yield _Found(kind, codes, position, end, inner)
+                position = free_from = end
+                break
+            else:
+                position += 1
+
+    def parse(self, *texts: str) -> Address:
+        """Where the texts, read as one, are; the same texts always give the same. Raises nothing."""
+        text = "，".join(map(normalise, texts))
+        found: dict[str, list[_Found]] = {}
+        for name in self._find(text):
+            # The end of a longer, unknown name is none: 大刘庄村 is not 刘庄村.
+            if not name.inner or name.kind in ("street", "district") or name.end - name.start >= 5:
+                found.setdefault(name.kind, []).append(name)
+        result = self._decide(found)
+        return _away(result, text) if result.grid else result
+
+    def _decide(self, found: dict[str, list[_Found]]) -> Address:
+        named = [f.codes for f in found.get("district", ())]
+        scope = named or [f.codes for f in found.get("hint", ())]
+        within: frozenset[str] = frozenset().union(*scope)
+        near = [f.codes for f in found.get("place", ())]
+        communities = [f.codes for f in found.get("community", ())] or [
+            f.codes for f in found.get("turned", ())
+        ]
+        for kind, confidence in (("street", 0.95), ("old", 0.8)):
+            streets = [f.codes for f in found.get(kind, ())]
+            if streets:
+                return _street(streets, communities, within, near, confidence)
+        short = all(f.end - f.start <= 3 for f in found.get("community", ()))
+        for method, sets, confidence in (
+            ("community", communities, 0.85),
+            ("bare_name", [f.codes for f in found.get("bare", ())], 0.7),
+            ("gazetteer", near, 0.75),
+        ):
+            if not sets:
+                continue
+            chosen, repaired = _choose(sets, within, near if method != "gazetteer" else [])
+            weak = method != "community" or short
+            if repaired and weak:
+                # A short name may stand in the named district too, in no list.
+                return _undecided(within, chosen, "district_contradicts")
+            if len(chosen) == 1:
+                (code,) = chosen
+                if len(code) == _DISTRICT:
+                    return Address(code, confidence, method, "street_unknown")
+                return Address(
+                    code, 0.6 if repaired else confidence, "repaired" if repaired else method
+                )
+            if len({code[:_STREET] for code in chosen}) == 1 and len(min(chosen, key=len)) > 6:
+                return Address(min(chosen)[:_STREET], confidence, method)
+            if chosen and method != "gazetteer":
+                return _undecided(within, chosen, "ambiguous_street")
+            if chosen:
+                return _undecided(within or chosen, chosen, "ambiguous_place")
+        if within:
+            return _undecided(within, within, "street_unknown")
+        return Address(reason="no_location")
+
+    def district_codes(self, name: str) -> frozenset[str]:
+        """Codes that a district's name or alias stands for; a zone may be a set of streets."""
+        kinds = self._names.get(normalise(name), {})
+        return frozenset(kinds.get("district", ()) or kinds.get("hint", ()))
+
+    def street_codes(self, name: str) -> frozenset[str]:
+        """Codes of the streets of a name, with any ending or without."""
+        name = normalise(name)
+        kinds = self._names.get(name, {}) or self._names.get(name + "街道", {})
+        return frozenset(c for kind in ("street", "old", "bare") for c in kinds.get(kind, ()))
+
+    def parts(self, text: str) -> list[Part]:
+        """The text cut into parts, in order; what is of no known kind is ``other``."""
+        text = normalise(text)
+        cuts = [
+            (f.start, f.end, _KINDS[f.kind])
+            for f in self._find(text)
+            if not f.inner or f.kind in ("street", "district")
+        ]
+        result: list[Part] = []
+        position = 0
+        for start, end, kind in [*cuts, (len(text), len(text), "")]:
+            if start < position:
+                continue
+            result += self._rest(text[position:start])
+            if kind:
+                result.append(Part(kind, text[start:end]))
+            position = end
+        return result
+
+    def _rest(self, text: str) -> Iterator[Part]:
+        found = re.match(r"[\u4e00-\u9fff]{2,3}省", text)
+        if found:
+            yield Part("province", found[0])
+            text = text[found.end() :]
+        if text.startswith(self._city_name):
+            yield Part("city", self._city_name)
+            text = text[len(self._city_name) :]
+        position = 0
+        for part in _PARTS.finditer(text):
+            if part.start() > position:
+                yield Part("other", text[position : part.start()])
+            yield Part(part.lastgroup or "other", part[0])
+            position = part.end()
+        if position < len(text):
+            yield Part("other", text[position:])
+
+
+_KINDS = {
+    "district": "district",
+    "hint": "district",
+    "street": "street",
+    "old": "street",
+    "bare": "street",
+    "community": "community",
+    "turned": "community",
+    "place": "poi",
+}
+
+
+def _inside(codes: Iterable[str], scope: Iterable[str]) -> frozenset[str]:
+    """Those codes that lie in one of the grids of the scope."""
+    borders = tuple(scope)
+    return frozenset(code for code in codes if code.startswith(borders))
+
+
+def _choose(
+    sets: list[frozenset[str]], within: frozenset[str], near: list[frozenset[str]]
+) -> tuple[frozenset[str], bool]:
+    """Candidates that the named district allows, else all of them: then the district was repaired.
+
+    Names of several places that do not lie in each other stay candidates together.
+    """
+    everything: frozenset[str] = frozenset().union(*sets)
+    kept = _inside(everything, within) if within else everything
+    repaired = bool(within) and not kept
+    kept = kept or everything
+    # A road in two districts beside a place in one of them: what all names share.
+    shared = kept
+    for codes in sets:
+        shared = frozenset(c for c in shared if c.startswith(tuple(codes)) or c in codes)
+    kept = shared or kept
+    for codes in near:
+        if len(kept) > 1:
+            kept = _inside(kept, codes) or kept
+    return kept, repaired
+
+
+def _street(
+    streets: list[frozenset[str]],
+    communities: list[frozenset[str]],
+    within: frozenset[str],
+    near: list[frozenset[str]],
+    confidence: float,
+) -> Address:
+    """The street that is named, with the community when it lies there."""
+    chosen, repaired = _choose(streets, within, near)
+    told: frozenset[str] = frozenset().union(*communities)
+    if not _inside(told, chosen):
+        # 城关镇 of the named district has no such village, that of another has.
+        others = frozenset(c for c in frozenset().union(*streets) if _inside(told, [c]))
+        if len(others) == 1 and not _inside(told, within):
+            chosen, repaired = others, True
+    inside = _inside(told, chosen)
+    if len(chosen) > 1 and len({code[:_STREET] for code in inside}) == 1:
+        chosen = frozenset({min(inside)[:_STREET]})
+    if len(chosen) > 1:
+        return _undecided(within, chosen, "ambiguous_street")
+    (code,) = chosen
+    method = "street"
+    if repaired:
+        elsewhere = _inside(told, within)
+        if elsewhere and not inside:
+            return _undecided(frozenset(), chosen | elsewhere, "ambiguous_place")
+        method, confidence = "repaired", min(confidence, 0.75)
+    elif communities and not inside:
+        confidence = min(confidence, 0.75)
+    inside = _inside(inside, chosen)
+    return Address(min(inside) if len(inside) == 1 else code, confidence, method)
+
+
+def _undecided(within: Iterable[str], candidates: Iterable[str], reason: str) -> Address:
+    """No street; the district when all candidates and the named one agree in it."""
+    found, named = tuple(sorted(candidates)), set(within)
+    # A zone of streets out of several districts stands for the one that the pack counts it to.
+    whole = {code for code in named if len(code) == _DISTRICT} or {c[:_DISTRICT] for c in named}
+    districts = whole if named == set(found) else whole | {c[:_DISTRICT] for c in found}
+    if len(districts) == 1:
+        return Address(districts.pop(), 0.7, "district", reason, found)
+    if reason == "street_unknown":
+        reason = "ambiguous_place"
+    return Address(reason=reason, candidates=found)
+
+
+def _away(result: Address, text: str) -> Address:
+    """Less certain by a phrase that leads away from the named place."""
+    far = _FAR.search(text)
+    near = _NEAR.search(text)
+    if not near:
+        return result
+    metres = 0.0
+    if far:
+        metres = float(far[1]) * (1000 if far[2].lower() in ("公里", "千米", "km") else 1)
+    confidence = round(result.confidence * 0.9, 3)
+    if metres > FAR_METRES:
+        return Address(
+            result.district, confidence, result.method, "far_from_anchor", (result.grid,)
+        )
+    grid = result.street or result.grid
+    return Address(grid, confidence, result.method, result.reason, result.candidates)

@@ -1,0 +1,123 @@
+"""An address is the grids that its names make certain; else it goes to review with its candidates."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.city import load_city
+from streams.intake.address import AddressBook
+
+CITY = load_city("zhengzhou")
+BOOK = AddressBook(CITY)
+
+
+@pytest.mark.parametrize(
+    ("text", "street"),
+    [
+        ("金水区花园路街道某某社区门口", "410105002"),
+        ("河南省郑州市二七区大学路办事处康桥华城小区3号楼", "410103007"),
+        ("ＺＺ 郑州市 金水区 花 园路街道", "410105002"),
+        ("高新区枫杨街道办", "410172560"),
+        ("经开区明湖办事处", "410171560"),
+        ("郑东新区如意湖街道", "410105560"),
+        ("新郑市城关乡", "410184200"),
+        ("新密市新华路街道", "410183002"),
+        ("碧沙岗社区门口", "410102001"),
+        ("中原区碧沙岗社区居委会对面", "410102001"),
+        ("薛店孟庄镇", "410184107"),
+    ],
+)
+def test_what_is_named_is_found(text: str, street: str) -> None:
+    assert BOOK.parse(text).street == street
+
+
+@pytest.mark.parametrize(
+    ("text", "district"),
+    [
+        ("金水区花园路52号", "410105"),
+        ("金水区花圆路街道", "410105"),
+        ("管城区紫荆山路与东大街交叉口", "410104"),
+        ("郑东新区", "410105"),
+        ("二七区", "410103"),
+        ("中原区碧沙岗社区向东2公里", "410102"),
+    ],
+)
+def test_a_road_or_a_misspelt_name_is_no_street(text: str, district: str) -> None:
+    found = BOOK.parse(text)
+    assert (found.district, found.street) == (district, "")
+    assert found.reason
+
+
+def test_two_candidates_are_shown_and_none_is_taken() -> None:
+    found = BOOK.parse("新华路街道办事处门口")
+    assert (found.grid, found.reason) == ("", "ambiguous_street")
+    assert set(found.candidates) == {"410181001", "410183002", "410184002"}
+
+
+def test_a_wrong_district_is_repaired_and_less_certain() -> None:
+    right, wrong = BOOK.parse("金水区花园路街道"), BOOK.parse("二七区花园路街道")
+    assert right.street == wrong.street == "410105002"
+    assert wrong.method == "repaired"
+    assert wrong.confidence < right.confidence
+
+
+def test_a_phrase_is_never_more_certain_than_its_anchor() -> None:
+    anchor = BOOK.parse("中原区碧沙岗社区")
+    for phrase in ("向东50米", "对面", "附近"):
+        found = BOOK.parse("中原区碧沙岗社区" + phrase)
+        assert found.street == anchor.street
+        assert found.confidence < anchor.confidence
+        assert len(found.grid) == 9
+
+
+def test_the_end_of_a_longer_unknown_name_is_no_place() -> None:
+    names = {c.name: c for c in CITY.communities}
+    assert "韦沟村委会" in names
+    assert BOOK.parse("韦沟村").street
+    assert not BOOK.parse("大韦沟村").street
+
+
+def test_an_address_is_cut_into_its_parts() -> None:
+    parts = BOOK.parts("河南省郑州市二七区大学路办事处大学路12号3号楼")
+    assert [p.kind for p in parts[:4]] == ["province", "city", "district", "street"]
+    assert parts[-1] == ("unit", "3号楼")
+    assert ("number", "12号") in parts
+
+
+@pytest.mark.parametrize("text", ["", "a", "😀" * 400, "x" * 1_000_000, "Где это?", "\x00\ud800"])
+def test_what_is_no_address_has_no_place(text: str) -> None:
+    found = BOOK.parse(text)
+    assert (found.grid, found.reason) == ("", "no_location")
+
+
+@given(
+    st.lists(st.sampled_from([*"路街区镇村社东米01，", "金水区", "龙湖", "新华路街道", "刘庄村"]))
+)
+@settings(max_examples=200, deadline=None)
+def test_any_text_has_a_grid_or_a_reason(pieces: list[str]) -> None:
+    found = BOOK.parse("".join(pieces))
+    assert found.grid or found.reason
+    assert found.street or found.reason
+    assert 0.0 <= found.confidence <= 1.0
+    assert "".join(part.text for part in BOOK.parts("".join(pieces))) == "".join(pieces).replace(
+        "，", ","
+    )
+
+
+def test_streets_and_communities_of_the_pack_are_found_where_they_are() -> None:
+    rng = random.Random(11)
+    streets = {street.code: street.name for street in CITY.streets}
+    wrong = right = 0
+    sample = rng.sample(CITY.communities, 600)
+    for place in sample:
+        district, street = CITY.district_name(place.code[:6]), streets[place.street]
+        text = rng.choice(
+            [f"{district}{street}{place.name}", f"{district}{place.name}", f"{place.name}附近"]
+        )
+        found = BOOK.parse(text)
+        right += found.street == place.street
+        wrong += found.street not in ("", place.street)
+    assert right >= 0.80 * len(sample)
+    assert wrong <= 0.03 * len(sample)
