@@ -50,7 +50,8 @@ class Rule(_Model):
     """When two reports of a class are one matter.
 
     ``radius_m`` metres and ``hours`` are counted from the report that opened the event, so that events do not
-    grow along a street or through a season. ``mode`` *address*: the same building by its normalised address,
+    grow along a street or through a season. ``mode`` *point*: the radius between two points, the same address
+    where only one of the two has a point; *address*: the same building by its normalised address,
     the radius only where one of the two names none; *never*: only what is certain joins (a hand-over, the
     same photo, the same long text, the same alarm).
     """
@@ -75,7 +76,7 @@ class Rule(_Model):
 class MergePolicy(_Model):
     """Rules by class prefix, and what holds for all classes."""
 
-    version: str = Field(default="merge-2", max_length=60, description="Kept with every link.")
+    version: str = Field(default="merge-3", max_length=60, description="Kept with every link.")
     default: Rule = Rule()
     classes: dict[str, Rule] = Field(default_factory=dict)
     alike: list[list[str]] = Field(

@@ -196,6 +196,8 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy) -> Seen:
     tokens = [f"n:{report['channel']}/{report['native_id']}"]
     if report["forwarded_from"]:
         tokens.insert(0, f"n:{report['forwarded_from']}")
+    # What raises no alarms has no sessions: a drone's sortie, named as the device, sees many matters.
+    device = report["device"] if report["alarm_state"] else ""
     # What a device writes is its maker's form.
     body = "" if report["device"] else body_key(text, policy.body_characters)
     if body:
@@ -203,17 +205,15 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy) -> Seen:
     tokens += [
         f"m:{medium[7:71]}" for medium in report["media"][:20] if medium.startswith("sha256:")
     ]
-    building, part = "", False
-    if report["lon"] is None or policy.rule(class_code).mode == "address":
-        building = address_key(report["address"])
-        if policy.part:
-            words = f"{title} {text}".lower()
-            part = any(word in words for word in policy.part)
+    building, part = address_key(report["address"]), False
+    if policy.part and (report["lon"] is None or policy.rule(class_code).mode == "address"):
+        words = f"{title} {text}".lower()
+        part = any(word in words for word in policy.part)
     return Seen(
         0, report["report_id"], report["occurred_at"], report["received_at"], report["channel"],
         class_code, report["zone"], report["lon"], report["lat"], report["district_code"],
         report["grid_code"], title[:NAME_KEPT], report["address"][:NAME_KEPT],
         f"{title} {text}"[:TEXT_KEPT],
-        report["reporter_hash"], list(dict.fromkeys(tokens)), report["device"],
+        report["reporter_hash"], list(dict.fromkeys(tokens)), device,
         report["alarm_state"], building, part,
     )  # fmt: skip

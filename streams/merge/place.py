@@ -260,6 +260,9 @@ class Placer:
                     worth *= 1.0 - distance / rule.radius_m
                 elif event.id in tried or distance > NAMESAKE_M:
                     continue
+                elif rule.mode == "point" and lon is not None and event.lon is not None:
+                    # Two points say more than two numbers of houses.
+                    continue
                 else:
                     tried.add(event.id)
                     distance = SAME_ADDRESS if place[0] == "a" else BY_NAME

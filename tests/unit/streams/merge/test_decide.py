@@ -274,3 +274,42 @@ def test_likeness_is_symmetric_and_between_none_and_all(one: str, other: str) ->
 def test_metres_are_metres() -> None:
     assert metres(20.0, 60.0, 20.0, 60.001) == pytest.approx(111.32, abs=0.01)
     assert metres(20.0, 60.0, 20.001, 60.0) == pytest.approx(55.66, abs=0.01)
+
+
+def test_a_report_with_an_address_alone_joins_the_event_of_a_point_at_that_address(
+    step: MergeStep, codec: Codec
+) -> None:
+    there: Record = {"address": "磨坊边12号"}
+    elsewhere: Record = {"address": "磨坊边14号"}
+    pointless: Record = {"lon": None, "lat": None, "text": "水没过膝盖,没人管"}
+    first, same, other = links(
+        step,
+        codec,
+        report("a", **there),
+        report("b", hours=0.5, **there, **pointless),
+        report("c", hours=0.6, **elsewhere, **pointless),
+    )
+    assert same["event_id"] == first["event_id"]
+    assert same["reason"].startswith("same address")
+    assert other["relation"] == "opened"
+
+
+def test_two_points_count_for_more_than_one_house_number(step: MergeStep, codec: Codec) -> None:
+    far = step._placer.rule("0101").radius_m + 50.0
+    first, other = links(
+        step, codec, report("a", address="磨坊边12号"), report("b", far, address="磨坊边12号")
+    )
+    assert first["event_id"] != other["event_id"]
+
+
+def test_objects_of_one_sortie_are_apart_and_frames_of_one_object_together(
+    step: MergeStep, codec: Codec
+) -> None:
+    first, again, other = links(
+        step,
+        codec,
+        report("a", device="F1"),
+        report("b", 5.0, device="F1"),
+        report("c", 900.0, device="F1"),
+    )
+    assert first["event_id"] == again["event_id"] != other["event_id"]
