@@ -81,7 +81,7 @@ def read_areas(path: Path, name: str) -> GridLayer:
             p
             for part in shapely.get_parts(shape)
             for p in shapely.get_parts(part)
-            if p.geom_type == "Polygon"
+            if p.geom_type == "Polygon" and not p.is_empty
         ]
         if not kept:
             raise QuanyuError(f"{where}: its geometry is no polygon, or an empty one")
