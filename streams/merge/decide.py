@@ -20,7 +20,16 @@ from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.merge.likeness import address_key, body_key
 from streams.merge.place import Changes, Placer
-from streams.merge.state import HORIZON_MS, MergeState, OpenEvent, Seen, Token, seen_values, to_json
+from streams.merge.state import (
+    HORIZON_MS,
+    MergeState,
+    OpenEvent,
+    Seen,
+    Token,
+    rank,
+    seen_values,
+    to_json,
+)
 
 #: How much of a report's text is kept to compare with.
 TEXT_KEPT = 80
@@ -58,7 +67,11 @@ class MergeStep:
                 state.diary.append((key, max(seen.at for seen in seens)))
             elif key.startswith(DEVICE):
                 device, alarms = json.loads(value)
-                state.alarms[tuple(device)] = [tuple(alarm) for alarm in alarms]
+                # Before merge-3 an alarm stood under its id alone.
+                state.alarms[tuple(device)] = sorted(
+                    (at, name if "|" in name else rank(occurred, name), occurred, *rest)
+                    for at, name, occurred, *rest in alarms
+                )
             else:
                 self._placer.restore(state, OpenEvent.from_bytes(value))
         for seen in young.values():

@@ -1,10 +1,11 @@
 """Which event a report belongs to. Pure, and the same in whatever order the reports of a minute arrive.
 
-Reports have one order, by when they were received. In it a report joins what is certain to be its matter
-(the alarm before it of the same device, the report it was handed over from, the same long text, the same
-photo), else the likeliest event whose *opening* report is near enough in place, time and words, else it
-opens one. So only openers decide where others go: events cannot grow along a chain of neighbours. A report
-that arrives late makes the young reports after it that it concerns be decided again, in order.
+Reports have one order, by when they were received, those of one message by when they occurred. In it a
+report joins what is certain to be its matter (the alarm before it of the same device, the report it was
+handed over from, the same long text, the same photo), else the likeliest event whose *opening* report is
+near enough in place, time and words, else it opens one. So only openers decide where others go: events
+cannot grow along a chain of neighbours. A report that arrives late makes the young reports after it that
+it concerns be decided again, in order.
 """
 
 import heapq
@@ -91,9 +92,9 @@ class Placer:
         """Decide one report, and again those that it makes be decided again."""
         state.stream_time = max(state.stream_time, seen.received_at)
         seen.at = max(seen.received_at, state.stream_time - HORIZON_MS)
-        late = (seen.at, seen.id) < state.newest
+        late = (seen.at, seen.rank) < state.newest
         if not late:
-            state.newest = seen.at, seen.id
+            state.newest = seen.at, seen.rank
         own = self._own_places(seen)
         self._apply(state, seen, self._decide(state, seen, late), own, changes)
         self._remember(state, seen, own)
@@ -112,7 +113,7 @@ class Placer:
     def remember(self, state: MergeState, seen: Seen) -> None:
         """Put a young report of the state topic back."""
         self._remember(state, seen, self._own_places(seen))
-        state.newest = max(state.newest, (seen.at, seen.id))
+        state.newest = max(state.newest, (seen.at, seen.rank))
 
     def forget(self, state: MergeState, changes: Changes) -> None:
         """Let reports grow old, and events that no report can join any more go."""
@@ -156,15 +157,7 @@ class Placer:
         """Joined; to what is closed already it is a recurrence."""
         while event.closed_at is not None and event.closed_at <= seen.occurred_at:
             again = state.events.get(event.recurred_by or "")
-            if (
-                again is not None
-                and again.count
-                and (again.at, again.first_report_id)
-                < (
-                    seen.at,
-                    seen.id,
-                )
-            ):
+            if again is not None and again.count and (again.at, again.rank) < (seen.at, seen.rank):
                 event = again
                 continue
             return Verdict(
@@ -198,7 +191,7 @@ class Placer:
 
     def _by_token(self, state: MergeState, seen: Seen) -> Verdict | None:
         """What shares a hand-over, a long text or a photo."""
-        key = seen.at, seen.id
+        key = seen.at, seen.rank
         for token in seen.tokens:
             holder = state.holders.get(token)
             if holder is None or holder[:2] >= key:
@@ -228,7 +221,7 @@ class Placer:
         hours_ms = rule.hours * HOUR_MS
         oldest = seen.at - hours_ms - LATE_MS
         weights, occurred, lon, lat = rule.weights, seen.occurred_at, seen.lon, seen.lat
-        key = seen.at, seen.id
+        key = seen.at, seen.rank
         alarm_ms = (
             rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind == "event" else 0.0
         )
@@ -240,7 +233,7 @@ class Placer:
         for place in self._near_places(seen, rule):
             for event in state.places.get(place, ()):
                 # An event's window is that of its key, not of the sweep: where batches are cut must not count.
-                if event.at < oldest or (late and (event.at, event.first_report_id) >= key):
+                if event.at < oldest or (late and (event.at, event.rank) >= key):
                     continue
                 delay = abs(occurred - event.opener_occurred_at)
                 if delay > hours_ms:
@@ -324,7 +317,7 @@ class Placer:
         alarms = state.alarms.get(_device(seen))
         if not alarms:
             return None
-        index = bisect_left(alarms, (seen.at, seen.id))
+        index = bisect_left(alarms, (seen.at, seen.rank))
         return alarms[index - 1] if index else None
 
     def _akin(self, one: str, other: str) -> bool:
@@ -358,7 +351,7 @@ class Placer:
         if seen.device:
             device = _device(seen)
             alarms = state.alarms.setdefault(device, [])
-            insort(alarms, (seen.at, seen.id, seen.occurred_at, seen.alarm_state, seen.event))
+            insort(alarms, (seen.at, seen.rank, seen.occurred_at, seen.alarm_state, seen.event))
             floor = state.stream_time - HORIZON_MS
             while len(alarms) > 1 and alarms[1][0] < floor:
                 del alarms[0]
@@ -414,7 +407,7 @@ class Placer:
         """Undo what a report did to its event."""
         if seen.device:
             alarms = state.alarms[_device(seen)]
-            del alarms[bisect_left(alarms, (seen.at, seen.id))]
+            del alarms[bisect_left(alarms, (seen.at, seen.rank))]
         event = state.events.get(seen.event)
         if event is None:
             return
@@ -423,19 +416,20 @@ class Placer:
         if seen.relation in REPEATED:
             event.priority -= 1
         for token, at, report in event.tokens:
-            if report == seen.id and state.holders.get(token) == (at, report, event.id):
+            if report == seen.rank and state.holders.get(token) == (at, report, event.id):
                 del state.holders[token]
-        event.tokens = [entry for entry in event.tokens if entry[2] != seen.id]
+        event.tokens = [entry for entry in event.tokens if entry[2] != seen.rank]
         if seen.opener:
             for place in self._event_places(event):
                 state.places[place].remove(event)
         changes.events[event.id] = event
 
     def _give_tokens(self, state: MergeState, seen: Seen, event: OpenEvent) -> None:
+        rank = seen.rank
         for token in seen.tokens:
             if len(event.tokens) < TOKENS_KEPT:
-                event.tokens.append([token, seen.at, seen.id])
-                self._hold(state, token, seen.at, seen.id, event.id)
+                event.tokens.append([token, seen.at, rank])
+                self._hold(state, token, seen.at, rank, event.id)
 
     @staticmethod
     def _hold(state: MergeState, token: str, at: int, report: str, event: str) -> None:
@@ -447,11 +441,11 @@ class Placer:
 
     def _again(self, state: MergeState, first: Seen, changes: Changes) -> None:
         """Decide again, in their order, the young reports that what was decided may concern."""
-        queue: list[tuple[int, str]] = []
+        queue: list[tuple[int, str, str]] = []
         queued: set[str] = set()
         self._push_concerned(state, first, first.opener, queue, queued)
         while queue:
-            _, identity = heapq.heappop(queue)
+            _, _, identity = heapq.heappop(queue)
             queued.discard(identity)
             seen = state.young[identity]
             before = seen.event, seen.opener
@@ -472,7 +466,7 @@ class Placer:
         state: MergeState,
         seen: Seen,
         opening: bool,
-        queue: list[tuple[int, str]],
+        queue: list[tuple[int, str, str]],
         queued: set[str],
     ) -> None:
         places = list(self._certain_places(seen))
@@ -487,12 +481,12 @@ class Placer:
                     ]
                 else:
                     places.append(place)
-        key = seen.at, seen.id
+        key = seen.at, seen.rank
         for place in places:
             for other in state.young_at.get(place, {}).values():
-                if (other.at, other.id) > key and other.id not in queued:
+                if (other.at, other.rank) > key and other.id not in queued:
                     queued.add(other.id)
-                    heapq.heappush(queue, (other.at, other.id))
+                    heapq.heappush(queue, (other.at, other.rank, other.id))
 
     # ---- where a report is found and looks
 

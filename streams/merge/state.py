@@ -17,11 +17,19 @@ REPORTERS_KEPT, TOKENS_KEPT = 20, 64
 #: Events kept only because somebody may send the same long text again; the oldest go first.
 ARCHIVE_KEPT = 100_000
 
-#: (ms, report id): the order in which reports are decided, whatever the order in which they arrive.
+#: (ms, rank): the order in which reports are decided, whatever the order in which they arrive.
 Key = tuple[int, str]
 Token = tuple[Any, ...]
-#: One alarm of a device: its key, when it occurred, open or cleared, its event.
+#: One alarm of a device: its key (ms and rank), when it occurred, open or cleared, its event.
 AlarmSeen = tuple[int, str, int, str, str]
+
+
+def rank(occurred_at: int, report: str) -> str:
+    """Where a report stands among those received in one millisecond: by when it occurred, then by its id.
+
+    Reports of one message have one time of receipt; what ended must not come before what began.
+    """
+    return f"{max(occurred_at, 0):014d}|{report}"
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +63,11 @@ class Seen:
     reason: str = ""
     candidate: str = ""
     moves: int = 0
+
+    @property
+    def rank(self) -> str:
+        """Its place among the reports of its millisecond."""
+        return rank(self.occurred_at, self.id)
 
     @property
     def opener(self) -> bool:
@@ -101,6 +114,11 @@ class OpenEvent:
     recurred_by: str | None = None
     published: bool = False
 
+    @property
+    def rank(self) -> str:
+        """The rank of its opener."""
+        return rank(self.opener_occurred_at, self.first_report_id)
+
     def to_bytes(self) -> bytes:
         """Compact form for the state topic."""
         return to_json(_event_values(self)).encode()
@@ -124,7 +142,7 @@ class MergeState:
     events: dict[str, OpenEvent] = field(default_factory=dict)
     #: Openers by the tokens of where they can be joined.
     places: dict[Token, list[OpenEvent]] = field(default_factory=dict)
-    #: Earliest holder of a token that makes certain: at, report id, event id.
+    #: Earliest holder of a token that makes certain: at, rank, event id.
     holders: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     #: Alarms of a device and class, by key: all young ones and the newest before them.
     alarms: dict[Token, list[AlarmSeen]] = field(default_factory=dict)

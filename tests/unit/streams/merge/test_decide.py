@@ -313,3 +313,18 @@ def test_objects_of_one_sortie_are_apart_and_frames_of_one_object_together(
         report("c", 900.0, device="F1"),
     )
     assert first["event_id"] == again["event_id"] != other["event_id"]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_in_one_message_an_alarm_comes_before_its_end_whatever_their_ids(
+    step: MergeStep, codec: Codec, names: tuple[str, str]
+) -> None:
+    began, ended = names
+    alarm = report(began, device="d1", alarm_state="open", occurred_at=NOW - 60_000)
+    over = report(ended, device="d1", alarm_state="cleared")
+    values = [codec.encode("Report", each) for each in (over, alarm)]
+    outputs, _ = run(step, [batch(values, TOPIC)])
+    found = {link["report_id"]: link["event_id"] for link in records(codec, outputs, "event.links")}
+    assert found[began] == found[ended] == event_id(began)
+    (event,) = records(codec, outputs, "events")
+    assert (event["report_count"], event["cleared_at"]) == (2, NOW)
