@@ -84,9 +84,12 @@ POLL_RECORDS = 10_000
 POLL_BUSY_S = 0.01
 POLL_IDLE_S = 0.05
 
+#: Commits that no later one can follow. A generation that has passed is not among them: when another member
+#: joins, a commit on its way meets the next generation, in which this member keeps most of its partitions.
+#: Repeated, it is proof again or refused again; a member that was put out cannot rejoin before this thread
+#: was told that its partitions are lost.
 _FENCED = frozenset(
     {
-        KafkaError.ILLEGAL_GENERATION,
         KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.FENCED_INSTANCE_ID,
         KafkaError._FENCED,

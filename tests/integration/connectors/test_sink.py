@@ -283,14 +283,14 @@ def test_two_sinks_share_take_over_and_hand_back(city: City) -> None:
     eventually(lambda: city.log().count("rebuild=None") >= 3, 60)
     city.wait_for_rows(city.rows() + 100)
     first.terminate()
-    assert first.wait(15) == 0
+    assert first.wait(15) == 0, city.log()
     third = city.sink(instance=None)
     feeding.join()
     city.wait_for_rows()
     city.assert_exact()
     for sink in (second, third):
         sink.terminate()
-        assert sink.wait(15) == 0
+        assert sink.wait(15) == 0, city.log()
 
 
 @pytest.mark.parametrize("place", ["sending", "pending_committed", "inserted"])
