@@ -116,11 +116,12 @@ class World:
             columns: Row = {
                 "event_id": f"event-{event}",
                 "version": version,
+                "status": "open",
                 "report_count": count,
                 "opened_at": AT,
             }
             texts = ("class_code", "district_code", "grid_code", "zone", "first_report_id")
-            whole: Row = {"status": "open", **columns}
+            whole: Row = {**columns}
             whole |= dict.fromkeys(texts, "")
             whole |= dict.fromkeys(("occurred_at", "updated_at", "decided_at"), AT)
             self.fact("events", columns, codec.encode("Event", whole))
@@ -309,6 +310,16 @@ def test_lost_newest_version_is_found_though_an_older_one_is_there(database: Dat
 def test_event_without_order_and_order_without_event_are_found(database: Database) -> None:
     database.fill(database.without("orders", event_id="event-1"))
     assert broken(database.audit()) == {"event_order": 1, "order_transitions": 1, "topic_rows": 1}
+
+
+def test_an_order_in_force_of_an_event_that_went_into_another_is_found(database: Database) -> None:
+    database.fill()
+    columns = "event_id, report_count, opened_at"
+    database.client.command(
+        f"INSERT INTO events (version, status, merged_into, {columns}) "
+        f"SELECT 2, 'closed', 'event-0', {columns} FROM events WHERE event_id = 'event-1'"
+    )
+    assert broken(database.audit()) == {"event_order": 1}
 
 
 def test_event_dispatched_twice_is_found(database: Database) -> None:
