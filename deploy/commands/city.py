@@ -57,3 +57,33 @@ def register(app: typer.Typer) -> None:
             typer.echo(f"{level:<10} {count:>8,}")
         took = f"in {built.seconds:.1f} s" if built.seconds else "before; nothing to do"
         typer.echo(f"built {took}: {built.folder} ({built.digest[:16]})")
+
+    @group.command("check")
+    def check(
+        name: Name = None,
+        points: Annotated[
+            int, typer.Option(min=0, max=10_000_000, help="Random points tried on every level.")
+        ] = 2_000,
+        seed: Annotated[int, typer.Option(min=0, help="Of the random points.")] = 1,
+        as_json: AsJson = False,
+    ) -> None:
+        """Hold a pack's files and all its grids against each other; exit 1 when anything is wrong.
+
+        Grids that the pack generates are built first. Example: quanyu city check zhengzhou
+        """
+        from deploy.city_check import check_pack
+
+        pack = name or load_settings().city
+        checked = check_pack(pack, points, seed, lambda line: typer.echo(line, err=True))
+        if as_json:
+            typer.echo(json.dumps(checked.as_dict(), ensure_ascii=False))
+        else:
+            for finding in checked.findings:
+                typer.echo(str(finding))
+            grids = ", ".join(f"{count:,} {level}" for level, count in checked.counts.items())
+            number = len(checked.findings)
+            verdict = f"{number} to mend" if number else "the pack holds"
+            tried = f"; {points:,} points on every level" if grids else ""
+            typer.echo(f"{pack}: {verdict}: {grids or 'no grids read'}{tried}")
+        if checked.findings:
+            raise typer.Exit(1)
