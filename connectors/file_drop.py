@@ -186,9 +186,14 @@ class FileDrop:
     def _next(self) -> _Claim | None:
         """The file to read next: first those that a connector left, then the oldest that is whole."""
         with self._reasons("cannot be read"):
-            for path in sorted((self._folder / CLAIMED).glob("*/*")):
-                if claim := self._lock(path):
-                    return claim
+            for own in sorted((self._folder / CLAIMED).iterdir()):
+                try:
+                    left = sorted(own.iterdir())
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # another connector finished it, or it is none of ours
+                for path in left:
+                    if claim := self._lock(path):
+                        return claim
             for name in self._whole():
                 own = self._folder / CLAIMED / uuid.uuid4().hex[:12]
                 own.mkdir()

@@ -65,8 +65,14 @@ def drop(tmp_path: Path) -> Iterator[Drop]:
 
 def take(source: FileDrop) -> list[str]:
     """Ids of everything that is there, confirmed; an entry that cannot be read is its defect."""
-    found = []
-    while (portion := source.read(0.05)) is not None:
+    found: list[str] = []
+    idle = 0
+    # On a slow machine the time of a read may end with a file that is put away, before the next is seen.
+    while idle < 2:
+        portion = source.read(0.03)
+        idle = idle + 1 if portion is None else 0
+        if portion is None:
+            continue
         assert len(portion.entries) <= file_drop.CHUNK
         found += [e.fields["id"] if e.fields else e.defect for e in portion.entries]
         source.confirm(portion)
