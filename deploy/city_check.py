@@ -1,9 +1,9 @@
 """`quanyu city check`: whether a city pack holds, with everything that needs all of its grids.
 
-What is wrong in one line of one file is refused when the pack is loaded (:mod:`schemas.city`), which stops
-at the first fault; here that is a finding too. The rest compares: tables with each other, counts with what
-is declared, every level with the next coarser one, and random points with the grids, by a search of its own
-and not by the one that dispatch uses.
+What is wrong in one line of one file is refused when the pack is loaded (:mod:`schemas.city`),
+which stops at the first fault; here that is a finding too. The rest compares: tables with each
+other, counts with what is declared, every level with the next coarser one, and random points with
+the grids, by a search of its own and not by the one that dispatch uses.
 
 Sources: codes and their nesting as in :mod:`schemas.grids`; closed polygons without gap and overlap and the
 validity of a grid after GB/T 30428.1.
@@ -12,7 +12,7 @@ validity of a grid after GB/T 30428.1.
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 import yaml
+from shapely.errors import ShapelyError
 
 from deploy import city_build
-from schemas.city import CityPack, Synthesis, city_folder, load_city
+from schemas.city import CITIES_DIR, CityPack, Synthesis, city_folder, load_city
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, is_code
 from schemas.merge_policy import city_policy
@@ -84,8 +85,11 @@ def check_pack(
 
     Whatever is wrong in the pack is a finding. Raises :class:`QuanyuError` when there is no such folder.
     """
-    if not Path(name).is_dir():
-        city_folder(name)
+    folder = CITIES_DIR / name if (CITIES_DIR / name).is_dir() else Path(name)
+    if folder.is_dir() and not (folder / "city.yaml").exists():
+        missing = Finding(str(folder / "city.yaml"), 0, "", "is missing", PAGE)
+        return Checked("", [missing], {}, points, seed)
+    city_folder(name)
     city: CityPack | None = None
     counts: dict[str, int] = {}
     findings: list[Finding] = []
@@ -94,6 +98,9 @@ def check_pack(
         findings += check_tables(city)
         if city.synthesis is not None:
             broken = list(_synthesis(city, city.synthesis))
+            # Nothing can be generated below borders that do not hold.
+            shipped = {level: city.own_layer(level) for level in city.shipped}
+            broken += check_layers(replace(city, counts={}), shipped, points, seed)
             findings += broken
             if broken:
                 return Checked(city.code, findings, counts, points, seed)
@@ -105,6 +112,9 @@ def check_pack(
         findings += check_layers(city, layers, points, seed)
     except QuanyuError as error:
         findings.append(_of_message(str(error), name))
+    except ShapelyError as error:
+        what = f"the grids cannot be generated or read ({error})"
+        findings.append(Finding(name, 0, "", what, "repair the borders that the pack ships"))
     except (OSError, csv.Error, RecursionError) as error:
         file = str(getattr(error, "filename", None) or name)
         findings.append(Finding(file, 0, "", f"not readable ({error})", PAGE))
@@ -151,8 +161,10 @@ def _document(city: CityPack) -> Iterator[Finding]:
     # GB/T 2260: the code of a province ends in 0000, that of a city in 00.
     stem = re.sub(r"\A(\d\d|\d{4})0+\Z", r"\1", city.code)
     codes = [*city.districts.codes.tolist(), *city.areas]
-    for code in sorted({code for code in codes if not code.startswith(stem)}):
-        yield fault(f"district {code} does not begin with {stem}", "correct one of them", "code")
+    strangers = sorted({code for code in codes if not code.startswith(stem)})
+    if strangers:
+        what = f"{city.code}; of its districts {', '.join(strangers)} do not begin with {stem}"
+        yield fault(what, "correct the one or the others", "code")
     if not len(city.districts):
         yield Finding(
             str(city.folder / "districts.geojson"), 1, "features", "none", "add districts"

@@ -142,7 +142,7 @@ def _example(schema: Any, named: dict[str, Any]) -> Any:
         return _example(schema[-1], named)
     if isinstance(schema, str):
         plain = {
-            "string": "郑州 A1",
+            "string": "城市 A1",
             "int": 7,
             "long": 1_790_000_000_000,
             "float": 0.5,

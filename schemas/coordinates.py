@@ -1,7 +1,7 @@
 """Coordinate systems: everything is stored in CGCS2000, whatever it came in.
 
 CGCS2000 and WGS-84 differ by about 0.1 mm and are one system for a grid. GCJ-02 is the obfuscated system
-of Chinese map services, some 570 m off in Zhengzhou; BD-09 is Baidu's on top of it. The forward formulas
+of Chinese map services, some hundred metres off; BD-09 is Baidu's on top of it. The forward formulas
 are the ones in public use; the inverse iterates them until the error is far below a metre. A city's own
 plane (城市独立坐标系) counts in metres and is defined in the city's pack.
 """

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Generate the layers that the pack does not ship; nothing to do when they are there.
 
-        Example: quanyu city build zhengzhou
+        Example: quanyu city build path/to/pack
         """
         from deploy import city_build
         from schemas.city import load_city
@@ -69,7 +69,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Hold a pack's files and all its grids against each other; exit 1 when anything is wrong.
 
-        Grids that the pack generates are built first. Example: quanyu city check zhengzhou
+        Grids that the pack generates are built first. Example: quanyu city check path/to/pack
         """
         from deploy.city_check import check_pack
 

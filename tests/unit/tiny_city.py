@@ -54,6 +54,27 @@ STREETS = (
     ("990104001", "山口镇", NORTH),
     ("990171001", "码头街道", HARBOUR),
 )
+#: What makes five levels of it: everything below the districts is generated.
+SYNTHESIS = """\
+counts: {district: 3, street: 5, community: 10, compound: 24, micro: 60, special: 6}
+synthesis:
+  seed: 7
+  valid_from: 2020-01-01
+  centres:
+    "990102": [20.11, 50.05]
+  urban: [坊]
+  names:
+    compound_urban: [甲院, 乙院]
+    compound_rural: [一组, 二组]
+    again: "{name}{n}号"
+    micro: "{n}格"
+    special: [学堂, 码头]
+  staff:
+    total: 120
+    roles: {district: 区长, micro: 格长}
+    helper: 帮手
+    person: 假人
+"""
 
 
 def square(west: float, south: float) -> dict[str, object]:
@@ -85,6 +106,46 @@ def write_city(folder: Path) -> Path:
     for name, header, rows in (
         ("taxonomy.csv", columns, TAXONOMY),
         ("streets.csv", ("code", "name", "district"), STREETS),
+    ):
+        with (folder / name).open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out).writerows([header, *rows])
+    return folder
+
+
+def write_whole_city(folder: Path) -> Path:
+    """Write a pack of the same city with all levels and without a fault; its grids are not built yet."""
+    write_city(folder)
+    with (folder / "city.yaml").open("a", encoding="utf-8") as out:
+        out.write(SYNTHESIS)
+    taxonomy = folder / "taxonomy.csv"
+    text = taxonomy.read_text(encoding="utf-8")
+    taxonomy.write_text(text.replace("无此部门", "雨水局"), encoding="utf-8")
+    communities = [
+        (f"{street}{n:03d}", f"{name[:2]}{kind}", street)
+        for street, name, _ in STREETS
+        for n, kind in ((1, "坊"), (2, "村"))
+    ]
+    for name, header, rows in (
+        ("communities.csv", ("code", "name", "street"), communities),
+        (
+            "duty.csv",
+            (
+                *("class_code", "condition", "area", "department", "level", "deadline"),
+                *("closed_when", "partners"),
+            ),
+            [("0102", "", "", "雨水局", "city", "2uh", "井盖已补", "街灯队")],
+        ),
+        (
+            "units.csv",
+            ("code", "name", "aliases", "members"),
+            [("U1", "两岸", "老城", f"{EAST}|{WEST}"), ("U2", "外围", "", f"{NORTH}|{HARBOUR}")],
+        ),
+        (
+            "gazetteer.csv",
+            ("name", "kind", "level", "code"),
+            [("钟楼", "地标", "street", "990102001"), ("山口", "地标", "district", NORTH)],
+        ),
+        ("aliases.csv", ("alias", "name"), [("大钟", "钟楼")]),
     ):
         with (folder / name).open("w", encoding="utf-8", newline="") as out:
             csv.writer(out).writerows([header, *rows])
