@@ -5,8 +5,8 @@ which stops at the first fault; here that is a finding too. The rest compares: t
 other, counts with what is declared, every level with the next coarser one, and random points with
 the grids, by a search of its own and not by the one that dispatch uses.
 
-Sources: codes and their nesting as in :mod:`schemas.grids`; closed polygons without gap and overlap and the
-validity of a grid after GB/T 30428.1.
+Sources: codes and their nesting as in :mod:`schemas.grids`; closed polygons without gap and overlap
+and the validity of a grid after GB/T 30428.1.
 """
 
 import csv
@@ -28,7 +28,7 @@ from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, is_code
 from schemas.merge_policy import city_policy
 
-#: Share of a grid's area that may be amiss: the rounding of a file's decimals, far below any border.
+#: Share of a grid's area that may be amiss: the rounding of decimals, far below any border.
 SLIVER = 1e-6
 #: Findings of one kind that are listed; one more says how many there are.
 SHOWN = 10
@@ -83,7 +83,7 @@ def check_pack(
 ) -> Checked:
     """Load the pack, build the layers that it generates where they are not there yet, and check it.
 
-    Whatever is wrong in the pack is a finding. Raises :class:`QuanyuError` when there is no such folder.
+    Whatever is wrong in the pack is a finding; :class:`QuanyuError` when there is no such folder.
     """
     folder = CITIES_DIR / name if (CITIES_DIR / name).is_dir() else Path(name)
     if folder.is_dir() and not (folder / "city.yaml").exists():
@@ -141,7 +141,7 @@ def _what_remedy(text: str) -> tuple[str, str]:
 
 
 def check_tables(city: CityPack) -> list[Finding]:
-    """What the loader leaves open in city.yaml and the tables: names, codes and times held together."""
+    """What the loader leaves open in city.yaml and the tables: names, codes and times."""
     return [
         *_document(city),
         *_merge(city),
@@ -438,7 +438,7 @@ def _shapes(city: CityPack, level: str, layer: GridLayer) -> Iterator[Finding]:
 
 
 def _listed(city: CityPack, layers: dict[str, GridLayer]) -> Iterator[Finding]:
-    """The tables and the layers name the same streets and communities; the gazetteer names grids."""
+    """Tables and layers name the same streets and communities; the gazetteer names grids."""
     codes = {level: set(in_force(layer).codes.tolist()) for level, layer in layers.items()}
     tables = (
         ("street", "streets.csv", {place.code: place.name for place in city.streets}),

@@ -113,7 +113,7 @@ def write_city(folder: Path) -> Path:
 
 
 def write_whole_city(folder: Path) -> Path:
-    """Write a pack of the same city with all levels and without a fault; its grids are not built yet."""
+    """Write a faultless pack of the same city with all levels; its grids are not built yet."""
     write_city(folder)
     with (folder / "city.yaml").open("a", encoding="utf-8") as out:
         out.write(SYNTHESIS)

@@ -1,4 +1,4 @@
-"""A pack that holds passes; of a broken one file, line and field are named and nothing is thrown."""
+"""A pack that holds passes; of a broken one file, line and field are named, nothing is thrown."""
 
 import json
 import re
