@@ -11,7 +11,7 @@ and the validity of a grid after GB/T 30428.1.
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from shapely.errors import ShapelyError
 
 from deploy import city_build
 from schemas.city import CITIES_DIR, CityPack, Synthesis, city_folder, load_city
+from schemas.documents import yaml_line
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, is_code
 from schemas.merge_policy import city_policy
@@ -156,7 +157,7 @@ def _document(city: CityPack) -> Iterator[Finding]:
     root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
 
     def fault(what: str, remedy: str, *field: str) -> Finding:
-        return Finding(str(path), _yaml_line(root, field), ".".join(field), what, remedy)
+        return Finding(str(path), yaml_line(root, field), ".".join(field), what, remedy)
 
     # GB/T 2260: the code of a province ends in 0000, that of a city in 00.
     stem = re.sub(r"\A(\d\d|\d{4})0+\Z", r"\1", city.code)
@@ -216,7 +217,7 @@ def _merge(city: CityPack) -> Iterator[Finding]:
     named += [("alike", code) for group in policy.alike for code in group]
     for field, code in named:
         if code.isdigit() and not any(known.startswith(code) for known in city.classes):
-            line = _yaml_line(root, (field, code))
+            line = yaml_line(root, (field, code))
             what = f"no class of taxonomy.csv begins with {code!r}"
             yield Finding(str(path), line, f"{field}.{code}", what, "correct the code")
 
@@ -285,7 +286,7 @@ def _synthesis(city: CityPack, synthesis: Synthesis) -> Iterator[Finding]:
 
     def fault(what: str, remedy: str, *field: str) -> Finding:
         field = ("synthesis", *field)
-        return Finding(str(path), _yaml_line(root, field), ".".join(field), what, remedy)
+        return Finding(str(path), yaml_line(root, field), ".".join(field), what, remedy)
 
     if city.base == "micro":
         yield fault("the pack ships every level", "remove it")
@@ -312,17 +313,7 @@ def _synthesis(city: CityPack, synthesis: Synthesis) -> Iterator[Finding]:
 def in_force(layer: GridLayer) -> GridLayer:
     """The grids that have not ended."""
     kept = np.isnat(layer.valid_to)
-    if kept.all():
-        return layer
-    return GridLayer.of_columns(
-        layer.level,
-        layer.codes[kept],
-        [layer.names[i] for i in np.flatnonzero(kept)],
-        layer.valid_from[kept],
-        layer.valid_to[kept],
-        layer.synthetic[kept],
-        layer.polygons[kept],
-    )
+    return layer if kept.all() else layer.where(kept)
 
 
 def check_layers(
@@ -369,7 +360,7 @@ def _counts(city: CityPack, layers: dict[str, GridLayer]) -> Iterator[Finding]:
         found = len(in_force(layers[level])) if level in layers else 0
         if found != wanted:
             what = f"{wanted:,} declared, {found:,} in force"
-            line = _yaml_line(root, ("counts", level))
+            line = yaml_line(root, ("counts", level))
             yield Finding(str(path), line, f"counts.{level}", what, "correct it or the grids")
     for level, layer in layers.items():
         if not len(in_force(layer)):
@@ -618,16 +609,3 @@ def _table_lines(path: Path, column: str) -> dict[str, int]:
             for row in reader:
                 lines.setdefault(row[column], reader.line_num)
     return lines
-
-
-def _yaml_line(node: yaml.Node | None, field: Sequence[str]) -> int:
-    """Line of the deepest YAML node on the way to a field."""
-    line = 1 if node is None else node.start_mark.line + 1
-    for part in field:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        found = [(key, value) for key, value in node.value if key.value == part]
-        if not found:
-            break
-        line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return line

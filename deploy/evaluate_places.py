@@ -1,6 +1,5 @@
 """How well points and addresses are located, measured with the functions that the agent runs."""
 
-import csv
 import json
 from datetime import date
 from pathlib import Path
@@ -12,33 +11,26 @@ from shapely.errors import ShapelyError
 
 from schemas.city import CityPack, load_city
 from schemas.coordinates import TO_CGCS2000
+from schemas.documents import read_rows
 from schemas.errors import QuanyuError
 from schemas.grids import Grid, GridLayer
 from streams.intake.address import AddressBook
-from streams.intake.locate import check_point
+from streams.intake.locate import read_points
 
 
 def measure_points(points: Path, areas: Path, name: str) -> dict[str, Any]:
     """Counts, and the share of points with an expectation that lie in the expected area."""
     layer = read_areas(areas, name)
-    rows = _read(points, ("id", "lon", "lat", "crs", "expected"))
-    lon, lat = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    rows = [row for _, row in read_rows(points, ("id", "lon", "lat", "crs", "expected"))]
+    given = [(row["lon"], row["lat"], row["crs"].upper().replace("-", "")) for row in rows]
     bounds = shapely.total_bounds(layer.polygons)
-    by_crs: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        crs = row["crs"].upper().replace("-", "")
-        reason, x, y = check_point(row["lon"], row["lat"], crs, TO_CGCS2000, bounds)
-        if not reason:
-            lon[i], lat[i] = x, y
-            by_crs.setdefault(crs, []).append(i)
-    for crs, indices in by_crs.items():
-        lon[indices], lat[indices] = TO_CGCS2000[crs](lon[indices], lat[indices])
+    reasons, lon, lat = read_points(given, TO_CGCS2000, bounds)
     found = layer.locate(lon, lat)
     codes = [layer.codes[i] if i >= 0 else "" for i in found]
     expected = [row["expected"] for row in rows]
     told = [(a, b) for a, b in zip(codes, expected, strict=True) if b]
     agreed = sum(a == b for a, b in told)
-    taken = sum(map(len, by_crs.values()))
+    taken = reasons.count("")
     located = int((found >= 0).sum())
     return {
         "points": len(rows),
@@ -64,7 +56,8 @@ def read_areas(path: Path, name: str) -> GridLayer:
         raise QuanyuError(f"{path}: not a GeoJSON FeatureCollection in UTF-8") from None
     if not isinstance(features, list) or not features:
         raise QuanyuError(f"{path}: there is no feature in it")
-    grids, polygons = [], []
+    # One area may come in several features; a code stands once in a layer.
+    by_code: dict[str, list[Any]] = {}
     for number, feature in enumerate(features):
         where = f"{path}: feature {number + 1}"
         try:
@@ -89,12 +82,7 @@ def read_areas(path: Path, name: str) -> GridLayer:
         west, south, east, north = polygon.bounds
         if west < -180 or east > 180 or south < -90 or north > 90:
             raise QuanyuError(f"{where}: coordinates are no degrees; write the areas in WGS-84")
-        grids.append(Grid("" if value is None else str(value), str(value), "area", date.min))
-        polygons.append(polygon)
-    # One area may come in several features; a code stands once in a layer.
-    by_code: dict[str, list[Any]] = {}
-    for grid, polygon in zip(grids, polygons, strict=True):
-        by_code.setdefault(grid.code, []).append(polygon)
+        by_code.setdefault("" if value is None else str(value), []).append(polygon)
     array = np.empty(len(by_code), dtype=object)
     array[:] = [shapely.union_all(parts) for parts in by_code.values()]
     return GridLayer([Grid(code, code, "area", date(1970, 1, 1)) for code in by_code], array)
@@ -103,7 +91,7 @@ def read_areas(path: Path, name: str) -> GridLayer:
 def measure_addresses(queries: Path, city_name: str) -> dict[str, Any]:
     """Shares of the queries that expect a district or street, and the counts behind them."""
     city = load_city(city_name)
-    rows = _read(queries, ("text", "district", "street"))
+    rows = [row for _, row in read_rows(queries, ("text", "district", "street"))]
     book = AddressBook(city)
     districts = districts_right = streets = right = wrong = review = 0
     for row in rows:
@@ -154,21 +142,3 @@ def _is_street(city: CityPack, book: AddressBook, street: str, row: dict[str, st
 
 def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows with these columns, stripped; others are left out."""
-    csv.field_size_limit(16_000_000)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            missing = [name for name in columns if name not in (reader.fieldnames or [])]
-            if missing:
-                raise QuanyuError(f"{path}:1: column {missing[0]} is missing")
-            return [{name: (row[name] or "").strip() for name in columns} for row in reader]
-    except OSError as error:
-        raise QuanyuError(f"{path}: not readable ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except csv.Error as error:
-        raise QuanyuError(f"{path}: not CSV ({error})") from None

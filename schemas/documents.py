@@ -1,5 +1,7 @@
-"""YAML documents that a person writes: read, validated, and refused with file, line, field and remedy."""
+"""Documents that a person or another program writes: read, and refused with file, line, field and remedy."""
 
+import csv
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 from schemas.errors import QuanyuError
 
 M = TypeVar("M", bound=BaseModel)
+
+#: A letter may be long; more than this in a cell is a mistake of the file.
+CELL_LIMIT = 2_000_000
 
 
 def read_document(path: Path, model: type[M], **fixed: Any) -> M:
@@ -33,7 +38,7 @@ def read_document(path: Path, model: type[M], **fixed: Any) -> M:
     twice = sorted(document.keys() & fixed.keys())
     if twice:
         raise QuanyuError(
-            f"{path}:{_line(root, (twice[0],))}: {twice[0]}: is not set here; remove it"
+            f"{path}:{yaml_line(root, (twice[0],))}: {twice[0]}: is not set here; remove it"
         )
     try:
         return model(**fixed, **{str(key): value for key, value in document.items()})
@@ -41,11 +46,11 @@ def read_document(path: Path, model: type[M], **fixed: Any) -> M:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise QuanyuError(
-            f"{path}:{_line(root, first['loc'])}: {place or 'document'}: {first['msg']}"
+            f"{path}:{yaml_line(root, first['loc'])}: {place or 'document'}: {first['msg']}"
         ) from None
 
 
-def _line(node: Any, loc: tuple[int | str, ...]) -> int:
+def yaml_line(node: Any, loc: Sequence[int | str]) -> int:
     """Line of the deepest YAML node on the path ``loc``."""
     line: int = node.start_mark.line + 1 if node is not None else 1
     for part in loc:
@@ -56,3 +61,30 @@ def _line(node: Any, loc: tuple[int | str, ...]) -> int:
             break
         line, node = found[0][0].start_mark.line + 1, found[0][1]
     return line
+
+
+def read_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and stripped cells of a CSV file's ``columns``; other columns are ignored.
+
+    A cell that is not there is empty. :class:`QuanyuError` names the file, and the line where there is one.
+    """
+    csv.field_size_limit(CELL_LIMIT)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle)
+            missing = [name for name in columns if name not in (reader.fieldnames or [])]
+            if missing:
+                raise QuanyuError(f"{path}:1: column {missing[0]} is missing; see --help")
+            for row in reader:
+                yield (
+                    reader.line_num,
+                    {k: (v or "").strip() for k, v in row.items() if k in columns},
+                )
+    except FileNotFoundError:
+        raise QuanyuError(f"{path} is missing") from None
+    except IsADirectoryError:
+        raise QuanyuError(f"{path} is a folder; name a CSV file") from None
+    except UnicodeDecodeError as error:
+        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except csv.Error as error:
+        raise QuanyuError(f"{path}:{reader.line_num}: not CSV: {error}") from None

@@ -150,7 +150,12 @@ class GridLayer:
         when = np.datetime64(day, "D")
         if len(self):
             when = max(when, self.valid_from.min())
-        kept = (self.valid_from <= when) & (np.isnat(self.valid_to) | (when < self.valid_to))
+        return self.where(
+            (self.valid_from <= when) & (np.isnat(self.valid_to) | (when < self.valid_to))
+        )
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "GridLayer":
+        """The grids that a mask keeps, in order."""
         return GridLayer.of_columns(
             self.level,
             self.codes[kept],

@@ -143,10 +143,13 @@ class DispatchStep:
                     self._dispatch(state, event, now_ms, decision)
             elif ended:
                 # An event that is over with reports of its own was handled: its order says how.
-                if event["merged_into"] is not None or not event["report_count"]:
-                    self._withdraw(state, event, kept, now_ms, decision)
+                into = event["merged_into"]
+                if into is not None or not event["report_count"]:
+                    why = f"merged into event {into}" if into else "no report is left in the event"
+                    self._turn(state, event, ("DISPATCHED", "WITHDRAWN", why, now_ms), decision)
             elif b'"WITHDRAWN"' in kept:
-                self._put_back(state, event, kept, now_ms, decision)
+                why = "the event has reports of its own again"
+                self._turn(state, event, ("WITHDRAWN", "DISPATCHED", why, now_ms), decision)
         return decision
 
     def _dispatch(
@@ -168,36 +171,19 @@ class DispatchStep:
         }
         self._step(state, event, order, ("UNKNOWN", duty.rule, now_ms), decision)
 
-    def _withdraw(
+    def _turn(
         self,
         state: DispatchState,
         event: Mapping[str, Any],
-        kept: bytes,
-        now_ms: int,
+        turn: tuple[str, str, str, int],
         decision: Decision,
     ) -> None:
-        order = _order(kept)
-        if order is None or order["state"] != "DISPATCHED":
-            return
-        into = event["merged_into"]
-        reason = f"merged into event {into}" if into else "no report is left in the event"
-        changed = order | {"version": order["version"] + 1, "state": "WITHDRAWN"}
-        self._step(state, event, changed, (order["state"], reason, now_ms), decision)
-
-    def _put_back(
-        self,
-        state: DispatchState,
-        event: Mapping[str, Any],
-        kept: bytes,
-        now_ms: int,
-        decision: Decision,
-    ) -> None:
-        order = _order(kept)
-        if order is None or order["state"] != "WITHDRAWN":
-            return
-        changed = order | {"version": order["version"] + 1, "state": "DISPATCHED"}
-        reason = "the event has reports of its own again"
-        self._step(state, event, changed, (order["state"], reason, now_ms), decision)
+        """Put the event's order from one state into another (from, to, why, when), if it is there."""
+        before, after, reason, at = turn
+        order = _order(state.orders[event["event_id"]])
+        if order is not None and order["state"] == before:
+            changed = order | {"version": order["version"] + 1, "state": after}
+            self._step(state, event, changed, (before, reason, at), decision)
 
     def _step(
         self,

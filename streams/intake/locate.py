@@ -1,6 +1,6 @@
 """Where is it: a point by the city's polygons, else what the names say. Never a guess."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import date, datetime
 from math import isfinite
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import shapely
 
 from schemas.city import CityPack
+from schemas.coordinates import Floats, Pair
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS
 from streams.intake.address import AddressBook
@@ -98,6 +99,29 @@ def check_point(
     return "", x, y
 
 
+def read_points(
+    points: Sequence[tuple[str, str, str]],
+    systems: Mapping[str, Callable[[Floats, Floats], Pair]],
+    bounds: Floats,
+) -> tuple[list[str], Floats, Floats]:
+    """Reasons to refuse points as received (east, north, crs), empty where there is none; CGCS2000 degrees.
+
+    Longitude and latitude of what is refused are NaN. ``bounds`` as for :func:`check_point`.
+    """
+    reasons: list[str] = []
+    by_crs: dict[str, list[int]] = {}
+    lon, lat = np.full(len(points), np.nan), np.full(len(points), np.nan)
+    for i, (east, north, crs) in enumerate(points):
+        reason, x, y = check_point(east, north, crs, systems, bounds)
+        reasons.append(reason)
+        if not reason:
+            lon[i], lat[i] = x, y
+            by_crs.setdefault(crs, []).append(i)
+    for crs, indices in by_crs.items():
+        lon[indices], lat[indices] = systems[crs](lon[indices], lat[indices])
+    return reasons, lon, lat
+
+
 class Locator:
     """Locates batches of places in one city; reads the city's grids when it is made.
 
@@ -119,37 +143,29 @@ class Locator:
 
     def locate(self, places: Sequence[Place]) -> list[Located]:
         """One result for each place, in order."""
-        results: list[Located | None] = [None] * len(places)
-        by_crs: dict[str, list[int]] = {}
-        lon, lat = np.full(len(places), np.nan), np.full(len(places), np.nan)
+        results = [Located()] * len(places)
+        pointed: list[int] = []
         for i, place in enumerate(places):
-            if not place.lon and not place.lat:
-                results[i] = self._by_name(place)
-                continue
-            reason, x, y = check_point(place.lon, place.lat, place.crs, self._systems, self._bounds)
-            if reason:
-                results[i] = Located(reason=reason)
+            if place.lon or place.lat:
+                pointed.append(i)
             else:
-                lon[i], lat[i] = x, y
-                by_crs.setdefault(place.crs, []).append(i)
-        for crs, indices in by_crs.items():
-            lon[indices], lat[indices] = self._systems[crs](lon[indices], lat[indices])
-        pointed = [i for indices in by_crs.values() for i in indices]
-        if pointed:
-            days = self._days([places[i] for i in pointed]) if self._grids.versioned else None
-            codes = self._grids.locate(lon[pointed], lat[pointed], days).tolist()
-            columns = zip(pointed, codes, lon[pointed].tolist(), lat[pointed].tolist(), strict=True)
-            zone_of = self._city.zone_of
-            for i, code, x, y in columns:
+                results[i] = self._by_name(place)
+        if not pointed:
+            return results
+        given = [places[i][:3] for i in pointed]
+        reasons, lon, lat = read_points(given, self._systems, self._bounds)
+        days = self._days([places[i] for i in pointed]) if self._grids.versioned else None
+        codes = self._grids.locate(lon, lat, days).tolist()
+        zone_of = self._city.zone_of
+        for i, reason, code, x, y in zip(
+            pointed, reasons, codes, lon.tolist(), lat.tolist(), strict=True
+        ):
+            if reason or not code:
+                results[i] = Located(reason=reason or "outside_city")
+            else:
                 district = code[:_DISTRICT]
-                results[i] = (
-                    Located(district, code, zone_of[district], x, y, "point")
-                    if code
-                    else Located(reason="outside_city")
-                )
-        return [
-            result if result is not None else Located(reason="no_location") for result in results
-        ]
+                results[i] = Located(district, code, zone_of[district], x, y, "point")
+        return results
 
     def _days(self, places: Sequence[Place]) -> npt.NDArray[np.datetime64]:
         """Day of the city for each place; where no instant is given, the last there is."""
@@ -170,8 +186,8 @@ class Locator:
                 break
             names.append(text)
             finer = self._book.parse(*names)
-            if finer.grid.startswith(found.grid) or not found.grid:
-                found = finer if finer.grid or finer.candidates else found
+            if finer.grid.startswith(found.grid) and (finer.grid or finer.candidates):
+                found = finer
         if not found.grid:
             return Located(reason="ambiguous_place" if found.candidates else "no_location")
         district = found.district

@@ -5,7 +5,6 @@ columns are ignored. Reports: ``report_id`` and, each cell may be empty, ``occur
 address, text``. Truth: pairs ``a,b``, or flags ``report_id,is_duplicate`` (1: a repeat of an earlier report).
 """
 
-import csv
 import math
 import unicodedata
 from collections import Counter, defaultdict
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from schemas.coordinates import TO_CGCS2000
+from schemas.documents import read_rows
 from schemas.errors import QuanyuError
 from schemas.instants import parse_instant
 from schemas.merge_policy import MergePolicy, Rule
@@ -24,8 +24,6 @@ from streams.merge.decide import to_seen
 from streams.merge.place import Changes, Placer
 from streams.merge.state import MergeState
 
-#: A letter may be long; more than this in a cell is a mistake of the file.
-CELL_LIMIT = 2_000_000
 #: Time is cut into so many blocks of equally many reports; every fifth of them is held out together, so
 #: that each hour of the day and each stage of a storm is learnt from and judged.
 BLOCKS, FOLDS = 20, 5
@@ -88,29 +86,6 @@ class Score:
 # ---- reading
 
 
-def _rows(path: Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    csv.field_size_limit(CELL_LIMIT)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            missing = [name for name in columns if name not in (reader.fieldnames or [])]
-            if missing:
-                raise QuanyuError(f"{path}:1: column {missing[0]} is missing; see --help")
-            for row in reader:
-                yield (
-                    reader.line_num,
-                    {k: (v or "").strip() for k, v in row.items() if k in columns},
-                )
-    except FileNotFoundError:
-        raise QuanyuError(f"{path} is missing") from None
-    except IsADirectoryError:
-        raise QuanyuError(f"{path} is a folder; name a CSV file") from None
-    except UnicodeDecodeError as error:
-        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except csv.Error as error:
-        raise QuanyuError(f"{path}:{reader.line_num}: not CSV: {error}") from None
-
-
 def label(category: str, classes: Collection[str]) -> str:
     """A taxonomy code as it is; any other category as one spelling of itself."""
     if category in classes:
@@ -127,7 +102,7 @@ def read_reports(path: Path, classes: Collection[str], time_zone: str) -> Histor
     columns = ("report_id", "occurred_at", "category", "lon", "lat", "crs", "address", "text")
     history = History([])
     lines: dict[str, int] = {}
-    for line, row in _rows(path, columns):
+    for line, row in read_rows(path, columns):
         where, identity = f"{path}:{line}", row["report_id"]
         if not identity:
             raise QuanyuError(f"{where}: report_id: is empty; every report needs one")
@@ -193,7 +168,7 @@ def read_pairs(path: Path, reports: Sequence[PastReport]) -> frozenset[tuple[str
             parent[identity] = identity = parent[parent[identity]]
         return identity
 
-    for line, row in _rows(path, ("a", "b")):
+    for line, row in read_rows(path, ("a", "b")):
         for name in ("a", "b"):
             if row[name] not in known:
                 raise QuanyuError(f"{path}:{line}: {name}: no report {row[name]!r} in the reports")
@@ -218,7 +193,7 @@ def read_flags(path: Path, reports: Sequence[PastReport]) -> frozenset[str]:
     """Ids of the reports that repeat an earlier one."""
     known = {report.id for report in reports}
     flags: dict[str, str] = {}
-    for line, row in _rows(path, ("report_id", "is_duplicate")):
+    for line, row in read_rows(path, ("report_id", "is_duplicate")):
         identity, flag = row["report_id"], row["is_duplicate"]
         if identity not in known:
             raise QuanyuError(f"{path}:{line}: report_id: no report {identity!r} in the reports")

@@ -70,9 +70,10 @@ def take(source: FileDrop) -> list[str]:
     # On a slow machine the time of a read may end with a file that is put away, before the next is seen.
     while idle < 2:
         portion = source.read(0.03)
-        idle = idle + 1 if portion is None else 0
         if portion is None:
+            idle += 1
             continue
+        idle = 0
         assert len(portion.entries) <= file_drop.CHUNK
         found += [e.fields["id"] if e.fields else e.defect for e in portion.entries]
         source.confirm(portion)
