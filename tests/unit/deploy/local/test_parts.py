@@ -10,18 +10,19 @@ from deploy.local.parts import kafka_answers, pipeline_parts, storage_parts
 from schemas.settings import Settings
 
 
-def test_servers_of_ones_own_are_not_started() -> None:
+def test_servers_of_ones_own_are_not_started(tmp_path: Path) -> None:
     def started(**outside: str) -> list[str]:
-        return [part.name for part in storage_parts(Settings(**outside))]  # type: ignore[arg-type]  # strings
+        settings = Settings(home=tmp_path, **outside)  # type: ignore[arg-type]  # strings
+        return [part.name for part in storage_parts(settings)]
 
     assert started() == ["kafka", "clickhouse", "mqtt"]
     assert started(kafka="broker:9092") == ["clickhouse", "mqtt"]
     assert started(clickhouse="http://db:8123") == ["kafka", "mqtt"]
 
 
-def test_two_homes_twenty_ports_apart_share_no_port() -> None:
+def test_two_homes_twenty_ports_apart_share_no_port(tmp_path: Path) -> None:
     def ports(base: int) -> set[int]:
-        settings = Settings(port=base)
+        settings = Settings(home=tmp_path, port=base)
         parts = storage_parts(settings) + pipeline_parts(settings)
         return {port for part in parts for port in part.ports}
 
