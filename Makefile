@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both work on a fresh machine with Python >= 3.11.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench faults lock clean
+.PHONY: help demo test long lint bench faults lock clean
 
 PORT ?= 8000
 RATE ?= 50
@@ -19,8 +19,11 @@ help: ## Show this help
 demo: $(VENV) ## Run a city and its screen (PORT=8000 RATE=50; DURATION=60 ends it with a summary)
 	$(BIN)/quanyu demo --port $(PORT) --rate $(RATE) $(if $(DURATION),--duration $(DURATION))
 
-test: $(VENV) ## All tests but the long fault and speed runs, on a real broker and a real ClickHouse engine
-	$(BIN)/python -m pytest -m "not faults"
+test: $(VENV) ## All tests but the long ones, on a real broker and a real ClickHouse engine
+	$(BIN)/python -m pytest -m "not faults and not long"
+
+long: $(VENV) ## The tests that take minutes: a storm, every channel killed, the interfaces attacked
+	$(BIN)/python -m pytest -m "long"
 
 lint: $(VENV) ## Style, formatting, types
 	$(BIN)/ruff check

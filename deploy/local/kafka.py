@@ -87,7 +87,6 @@ def command(settings: Settings) -> list[str]:
         "-Xms256m",
         "-Xmx512m",
         "-XX:+UseSerialGC",
-        # "-XX:TieredStopAtLevel=1",
         "-Xshare:auto",
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",

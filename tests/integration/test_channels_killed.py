@@ -31,7 +31,7 @@ from schemas.channels import load_channel
 from tests.conftest import eventually
 from tests.faults.harness import Stack, free_base_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(900)]
 
 REPORTS = 5_000
 CHUNK = 100

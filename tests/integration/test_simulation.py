@@ -13,7 +13,7 @@ from schemas.settings import Settings
 from tests.conftest import eventually
 from tests.faults.harness import Stack, free_base_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(900)]
 
 RATE, SECONDS = 500, 60
 LIMIT_S = 420.0
