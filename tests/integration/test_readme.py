@@ -50,7 +50,9 @@ def test_both_languages_name_the_same_commands() -> None:
     assert english[:2] == ["make demo", "make test"]
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "faults", "clean", "lock"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "long", "lint", "bench", "faults", "clean", "lock"]
+)
 def test_every_make_target_is_there_and_in_the_help(
     target: str, environment: dict[str, str]
 ) -> None:
