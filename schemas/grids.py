@@ -247,6 +247,24 @@ class Grids:
             self._layers[level] = layer
         return layer
 
+    def names(self, level: str) -> list[tuple[str, str, bool]]:
+        """Code, name and ``synthetic`` of the grids of a level that have not ended, sorted by code.
+
+        Empty when the city has none; of a table no polygon is read.
+        """
+        path = self._files.get(level)
+        if path is None:
+            return []
+        if level not in self._layers and path.suffix == ".parquet":
+            columns = _read(path, ["code", "name", "synthetic", "valid_to"])
+            codes, names, synthetic, until = (c.to_pylist() for c in columns.columns)
+        else:
+            layer = self.layer(level)
+            codes, names = layer.codes.tolist(), layer.names
+            synthetic, until = layer.synthetic.tolist(), layer.valid_to.tolist()
+        rows = zip(codes, names, synthetic, until, strict=True)
+        return [(code, name, made) for code, name, made, end in rows if end is None]
+
     @cached_property
     def _overlaid(self) -> list[GridLayer]:
         special = [self.layer(SPECIAL)] if self.has_special else []
@@ -304,8 +322,8 @@ def write_table(path: Path, layer: GridLayer) -> None:
 
 def read_table(path: Path) -> GridLayer:
     """Read what :func:`write_table` wrote; :class:`QuanyuError` when the file is gone or damaged."""
+    table = _read(path)
     try:
-        table = pq.read_table(path)
         return GridLayer.of_columns(
             table.schema.metadata[b"level"].decode(),
             table["code"].to_numpy().astype(np.str_),
@@ -315,10 +333,21 @@ def read_table(path: Path) -> GridLayer:
             table["synthetic"].to_numpy().astype(np.bool_),
             shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)),
         )
-    except (OSError, pa.ArrowException, KeyError, TypeError, ShapelyError) as error:
-        raise QuanyuError(
-            f"{path}: not readable ({error}); remove its folder and run: quanyu city build"
-        ) from None
+    except (KeyError, TypeError, ShapelyError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> QuanyuError:
+    return QuanyuError(
+        f"{path}: not readable ({error}); remove its folder and run: quanyu city build"
+    )
 
 
 def write_layer(path: Path, grids: Iterable[Grid], polygons: Polygons) -> None:

@@ -4,7 +4,9 @@ Names of districts, streets, communities and the gazetteer are looked for in the
 A street is certain when its name with its ending stands there (花园路街道, …办事处), when a community or
 village stands there that is unique in the named district or the city, or when the gazetteer says so. A
 road's bare name (花园路) is no street. A named district that contradicts everything else is repaired when
-the rest is unique in the city. Two candidates stay candidates.
+the rest is unique in the city. What follows directly on a certain name is looked up inside of it alone: a
+community's short name with one of its compounds (碧沙岗锦绣家园) or with a villagers' group. Two candidates
+stay candidates.
 """
 
 import re
@@ -17,7 +19,7 @@ from schemas.grids import LEVELS
 
 #: Names are looked for in the beginning of a text only.
 TEXT_LIMIT = 600
-_DISTRICT, _STREET = LEVELS["district"], LEVELS["street"]
+_DISTRICT, _STREET, _COMMUNITY = LEVELS["district"], LEVELS["street"], LEVELS["community"]
 
 _STREET_ENDING = re.compile(r"(街道|回族乡|镇|乡)$")
 _STREET_FORMS = ("街道办事处", "街道办", "街道", "办事处", "镇", "乡")
@@ -34,6 +36,9 @@ _FAR = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(公里|千米|米|m|km)(?![a-z]))", re
 _NEAR = re.compile(r"附近|对面|旁边|交叉口|交汇处|以[东南西北]|[向往][东南西北]|周边")
 #: Metres from an anchor within which its street is still taken to hold (compounds are some 300 m wide).
 FAR_METRES = 300.0
+
+#: What stands after a village's short name and after nothing else.
+_GROUP = re.compile(r"第?[0-9一二三四五六七八九十]{1,3}(?:村民小?组|组|队)")
 
 _PARTS = re.compile(
     r"(?P<road>[\u4e00-\u9fff]{1,6}?(?:大道|快速路|路|街|巷|胡同))"
@@ -95,15 +100,21 @@ def normalise(text: str) -> str:
 
 
 class AddressBook:
-    """The names of one city, ready to be looked for in texts."""
+    """The names of one city, ready to be looked for in texts.
 
-    def __init__(self, city: CityPack) -> None:
+    ``compounds``: code, name and whether the name was generated; a generated name is looked for only where
+    its community is certain or stands before it.
+    """
+
+    def __init__(self, city: CityPack, compounds: Iterable[tuple[str, str, bool]] = ()) -> None:
         self._names: dict[str, dict[str, set[str]]] = {}
+        self._inner: dict[str, list[tuple[str, str]]] = {}
         self._city_name = city.name
         self._add_districts(city)
         self._add_streets(city)
         self._add_communities(city)
         self._add_gazetteer(city)
+        self._add_compounds(city, compounds)
         self._index: dict[str, list[tuple[str, tuple[_Name, ...]]]] = {}
         for name in sorted(self._names, key=lambda n: (-len(n), n)):
             kinds = self._names[name].items()
@@ -171,6 +182,32 @@ class AddressBook:
                 # 石佛 is also the beginning of other names, as a bare name is.
                 self._add(alias, "bare" if kind == "street" else kind, codes)
 
+    def _add_compounds(self, city: CityPack, compounds: Iterable[tuple[str, str, bool]]) -> None:
+        stems: dict[str, dict[str, set[str]]] = {}
+        stem_of: dict[str, str] = {}
+        for place in city.communities:
+            stem = normalise(_COMMUNITY_ENDING.sub("", place.name))
+            if len(stem) >= 2:
+                stem_of[place.code] = stem
+                stems.setdefault(place.street, {}).setdefault(stem, set()).add(place.code)
+        for code, raw, synthetic in compounds:
+            name = normalise(raw)
+            community = code[:_COMMUNITY]
+            if len(name) < 2 or not code:
+                continue
+            self._inner.setdefault(community, []).append((name, code))
+            # Some compounds bear their community's name: nothing else stands before it.
+            if name.startswith(stem_of.get(community, "\0")):
+                self._inner.setdefault(code[:_STREET], []).append((name, code))
+            if not synthetic and len(name) >= 3:
+                self._add(name, "community", [code])
+        for street, by_stem in stems.items():
+            self._inner.setdefault(street, []).extend(
+                (stem, min(codes)) for stem, codes in by_stem.items() if len(codes) == 1
+            )
+        for names in self._inner.values():
+            names.sort(key=lambda entry: (-len(entry[0]), entry))
+
     def _find(self, text: str) -> Iterator[_Found]:
         position, free_from, last = 0, 0, len(text) - 1
         while position < last:
@@ -200,15 +237,46 @@ class AddressBook:
             if not name.inner or name.kind in ("street", "district") or name.end - name.start >= 5:
                 found.setdefault(name.kind, []).append(name)
         result = self._decide(found)
+        if result.street:
+            result = result._replace(grid=self._finer(text, found, result.grid))
         return _away(result, text) if result.grid else result
+
+    def _finer(self, text: str, found: dict[str, list[_Found]], grid: str) -> str:
+        """The one grid inside of a certain one whose name follows directly on a name of that."""
+        followed = [grid]
+        for kind in ("community", "turned", "street", "old", "bare"):
+            for name in found.get(kind, ()):
+                followed += [
+                    self._follow(code, text, name.end)
+                    for code in name.codes
+                    if grid.startswith(code)
+                ]
+        finest = max(followed, key=len)
+        return finest if all(finest.startswith(code) for code in followed) else grid
+
+    def _follow(self, code: str, text: str, position: int) -> str:
+        """The grid inside of a street or community whose name stands at a position; else its own."""
+        for name, inner in self._inner.get(code, ()):
+            if not text.startswith(name, position):
+                continue
+            if len(inner) > _COMMUNITY:
+                return inner
+            end = position + len(name)
+            found = self._follow(inner, text, end)
+            if found != inner or _GROUP.match(text, end):
+                return found
+        return code
 
     def _decide(self, found: dict[str, list[_Found]]) -> Address:
         named = [f.codes for f in found.get("district", ())]
         scope = named or [f.codes for f in found.get("hint", ())]
         within: frozenset[str] = frozenset().union(*scope)
         near = [f.codes for f in found.get("place", ())]
-        communities = [f.codes for f in found.get("community", ())] or [
-            f.codes for f in found.get("turned", ())
+        # 高村 is the village, and the township around it without its ending: either.
+        bare = {f.start: f.codes for f in found.get("bare", ())}
+        communities = [
+            f.codes | bare.get(f.start, frozenset())
+            for f in found.get("community", ()) or found.get("turned", ())
         ]
         for kind, confidence in (("street", 0.95), ("old", 0.8)):
             streets = [f.codes for f in found.get(kind, ())]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -23,6 +24,8 @@ PLANE = "CITY"
 #: What lies outside 1970 … 2100 is no date of a grid; a received number may be anything.
 _LATEST_MS = 4_102_444_800_000
 _DISTRICT = LEVELS["district"]
+#: Channels name the same few districts and streets again and again.
+FIELDS_KEPT = 4096
 
 
 class Place(NamedTuple):
@@ -139,7 +142,8 @@ class Locator:
         self._zone = ZoneInfo(city.time_zone)
         self._systems = city.systems
         self._bounds = shapely.total_bounds(city.districts.polygons)
-        self._book = AddressBook(city)
+        self._book = AddressBook(city, self._grids.names("compound"))
+        self._by_fields = lru_cache(FIELDS_KEPT)(self._book.parse)
 
     def locate(self, places: Sequence[Place]) -> list[Located]:
         """One result for each place, in order."""
@@ -180,14 +184,16 @@ class Locator:
     def _by_name(self, place: Place) -> Located:
         """The finest grid that is named; a later text only makes finer what the earlier ones say."""
         names = [place.district, place.street]
-        found = self._book.parse(*names)
+        found = self._by_fields(*names)
         for text in place.texts:
-            if found.street:
-                break
+            if not text:
+                continue
             names.append(text)
             finer = self._book.parse(*names)
             if finer.grid.startswith(found.grid) and (finer.grid or finer.candidates):
                 found = finer
+            if found.street and text is place.texts[0]:
+                break
         if not found.grid:
             return Located(reason="ambiguous_place" if found.candidates else "no_location")
         district = found.district

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from schemas.city import CityPack
 from schemas.errors import QuanyuError
-from schemas.grids import METRES_PER_DEGREE, SNAP_METRES, Grid, GridLayer, read_layer, write_layer
+from schemas.grids import (
+    METRES_PER_DEGREE,
+    SNAP_METRES,
+    Grid,
+    GridLayer,
+    Grids,
+    read_layer,
+    write_layer,
+    write_table,
+)
 from tests.unit.tiny_city import EAST, IN_EAST, IN_NORTH, IN_WEST, NORTH, WEST, at, feature, square
 
 
@@ -76,6 +85,23 @@ def test_a_layer_written_is_the_layer_read_and_the_same_bytes(tmp_path: Path) ->
     assert shapely.equals(layer.polygons, polygons).all()
     write_layer(tmp_path / "two", layer.grids, layer.polygons)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_names_are_those_in_force_with_and_without_polygons_read(tmp_path: Path) -> None:
+    grids = [
+        Grid("990102", "甲", "district", date(2020, 1, 1), date(2026, 1, 1)),
+        Grid("990103", "乙", "district", date(2020, 1, 1), synthetic=True),
+    ]
+    polygons = np.array([shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1)], dtype=object)
+    write_layer(tmp_path / "a.geojson", grids, polygons)
+    write_table(tmp_path / "a.parquet", GridLayer(grids, polygons))
+    for name in ("a.geojson", "a.parquet"):
+        city_grids = Grids({"district": tmp_path / name})
+        assert city_grids.names("district") == [("990103", "乙", True)]
+        assert city_grids.names("compound") == []
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(QuanyuError, match=r"a\.parquet: not readable"):
+        Grids({"district": tmp_path / "a.parquet"}).names("district")
 
 
 GOOD = feature("990102", "甲", square(0.0, 0.0))

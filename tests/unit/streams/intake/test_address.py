@@ -79,6 +79,46 @@ def test_the_end_of_a_longer_unknown_name_is_no_place() -> None:
     assert not BOOK.parse("大韦沟村").street
 
 
+#: Compounds of 碧沙岗 and of its neighbour 互助路, two of one name; the last is a surveyed one.
+COMPOUNDS = [
+    ("410102001002001", "锦绣家园", True),
+    ("410102001002002", "锦绣家园2区", True),
+    ("410102001002003", "碧沙岗小区", True),
+    ("410102001003001", "锦绣家园", True),
+    ("410102001003002", "互助佳苑", False),
+]
+FINE = AddressBook(CITY, COMPOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "grid"),
+    [
+        ("中原区林山寨街道碧沙岗锦绣家园12号", "410102001002001"),
+        ("中原区林山寨街道碧沙岗锦绣家园2区12号", "410102001002002"),
+        ("中原区林山寨街道互助路锦绣家园12号", "410102001003001"),
+        ("林山寨街道碧沙岗小区3号楼", "410102001002003"),
+        ("中原区碧沙岗社区锦绣家园", "410102001002001"),
+        ("二七区林山寨街道碧沙岗锦绣家园", "410102001002001"),
+        ("中原区互助佳苑", "410102001003002"),
+        ("林山寨街道碧沙岗三组", "410102001002"),
+        # A generated name alone, a short name alone, and two at once are nothing certain.
+        ("林山寨街道锦绣家园12号", "410102001"),
+        ("林山寨街道碧沙岗公园", "410102001"),
+        ("林山寨街道碧沙岗锦绣家园、林山寨街道互助路锦绣家园", "410102001"),
+        ("林山寨街道碧沙岗锦绣家园对面", "410102001"),
+        ("中原区碧沙岗锦绣家园", "410102"),
+    ],
+)
+def test_a_compound_is_found_where_its_community_is_certain(text: str, grid: str) -> None:
+    assert FINE.parse(text).grid == grid
+
+
+def test_a_village_and_the_township_of_its_name_are_not_taken_for_each_other() -> None:
+    names = {c.name: c.code for c in CITY.communities if c.code.startswith("410182201")}
+    assert any(name.startswith("高村") for name in names)
+    assert BOOK.parse("荥阳市高村那边").grid == "410182201"
+
+
 def test_an_address_is_cut_into_its_parts() -> None:
     parts = BOOK.parts("河南省郑州市二七区大学路办事处大学路12号3号楼")
     assert [p.kind for p in parts[:4]] == ["province", "city", "district", "street"]
