@@ -222,7 +222,7 @@ def evaluate(
     """Hold the decisions against the truth.
 
     ``decided``: report id → what became of it; ``event_of``: report id → its event now; ``opened``: report id →
-    events that it ever opened; ``orders``: event → (order, unit).
+    events that it ever opened; ``orders``: event → (order in force, unit).
     """
     overall, channels = Measures(), dict[str, Measures]()
     first: dict[str, Truth] = {}
@@ -356,9 +356,11 @@ SELECT report_id, argMax(event_id, (decided_at, _offset)),
     groupUniqArrayIf(event_id, relation IN ('opened', 'recurrence'))
 FROM event_links WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY report_id
 """
+#: An order that was withdrawn, as its event went into another, sends nobody.
 _ORDERS = """
-SELECT order_id, any(event_id), any(unit_code)
-FROM orders WHERE dispatched_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY order_id
+SELECT order_id, any(event_id), argMax(unit_code, version)
+FROM orders WHERE dispatched_at >= fromUnixTimestamp64Milli({since:Int64})
+GROUP BY order_id HAVING argMax(state, version) != 'WITHDRAWN'
 """
 
 
