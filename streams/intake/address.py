@@ -96,6 +96,8 @@ class _Found(NamedTuple):
 def normalise(text: str) -> str:
     """The beginning of a text in half width, without spaces and what cannot be seen."""
     plain = unicodedata.normalize("NFKC", text[:TEXT_LIMIT])
+    if plain.isprintable():  # nothing that cannot be seen, and of spaces the plain one only
+        return plain.replace(" ", "")
     return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
 
 

@@ -21,7 +21,7 @@ from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
 
-RULE_VERSION = "intake-4"
+RULE_VERSION = "intake-5"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
@@ -58,6 +58,7 @@ class Reason(StrEnum):
     UNKNOWN_CRS = "unknown_crs"  # review
     BAD_COORDINATE = "bad_coordinate"  # review: not a number, or out of range
     ROUNDED_POINT = "rounded_point"  # review: too few decimals to name a place
+    PLACE_CONFLICT = "place_conflict"  # review: the point lies far outside of what is named
 
 
 def fatal_defect(defect: str) -> Reason | None:

@@ -1,9 +1,14 @@
-"""Where is it: a point by the city's polygons, else what the names say. Never a guess."""
+"""Where is it: a point by the city's polygons, else what the names say. Never a guess.
+
+A point and names check each other: a point far outside of the place that the report names by itself is one
+of home, of another system of coordinates or of a device that was moved, or the names are wrong. Which of
+them only a person can tell.
+"""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
-from math import isfinite
+from math import cos, isfinite, radians
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,7 +19,7 @@ import shapely
 from schemas.city import CityPack
 from schemas.coordinates import Floats, Pair
 from schemas.errors import QuanyuError
-from schemas.grids import LEVELS
+from schemas.grids import LEVELS, METRES_PER_DEGREE
 from streams.intake.address import AddressBook
 
 #: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
@@ -24,6 +29,11 @@ PLANE = "CITY"
 #: What lies outside 1970 … 2100 is no date of a grid; a received number may be anything.
 _LATEST_MS = 4_102_444_800_000
 _DISTRICT = LEVELS["district"]
+#: A point so far outside of the place that is named contradicts it: more than the outer borders of a pack
+#: may be off and a pin may scatter, less than GCJ-02 taken for WGS-84 moves a point (some 570 m).
+CONFLICT_METRES = 500.0
+#: Less certain names contradict no point: a road may bear the name of a street far away.
+CONFLICT_CONFIDENCE = 0.7
 #: Channels name the same few districts and streets again and again.
 FIELDS_KEPT = 4096
 
@@ -31,7 +41,8 @@ FIELDS_KEPT = 4096
 class Place(NamedTuple):
     """What a report says of its place, cleaned texts as received.
 
-    ``at`` is the instant (ms since the epoch) whose grids count; None: those that have not ended.
+    ``at`` is the instant (ms since the epoch) whose grids count; None: those that have not ended. The first
+    of the texts is the address: with district and street, what is said of the place alone.
     """
 
     lon: str
@@ -144,6 +155,11 @@ class Locator:
         self._bounds = shapely.total_bounds(city.districts.polygons)
         self._book = AddressBook(city, self._grids.names("compound"))
         self._by_fields = lru_cache(FIELDS_KEPT)(self._book.parse)
+        # Generated borders contradict nobody.
+        self._surveyed = [
+            city.own_layer(level) for level in ("street", "district") if level in city.shipped
+        ]
+        self._alike = lru_cache(FIELDS_KEPT)(self._called_alike)
 
     def locate(self, places: Sequence[Place]) -> list[Located]:
         """One result for each place, in order."""
@@ -166,10 +182,56 @@ class Locator:
         ):
             if reason or not code:
                 results[i] = Located(reason=reason or "outside_city")
+            elif self._contradicted(places[i], code, x, y):
+                results[i] = Located(reason="place_conflict")
             else:
                 district = code[:_DISTRICT]
                 results[i] = Located(district, code, zone_of[district], x, y, "point")
         return results
+
+    def _contradicted(self, place: Place, code: str, lon: float, lat: float) -> bool:
+        """Whether a report names another place than its point, which lies in the grid ``code``."""
+        address = place.texts[0] if place.texts else ""
+        if not (place.district or place.street or address):
+            return False
+        district = self._city.district_name(code[:_DISTRICT])
+        if len(self._surveyed) == 1 and (district in place.district or district in address):
+            return False
+        named = self._by_fields(place.district, place.street)
+        if not named.grid:
+            named = self._book.parse(place.district, place.street, address)
+        if (
+            named.confidence < CONFLICT_CONFIDENCE
+            or named.method in ("bare_name", "repaired")
+            or named.reason == "far_from_anchor"
+            or code.startswith((named.grid, *named.candidates))
+        ):
+            return False
+        for layer in self._surveyed:
+            length = LEVELS[layer.level]
+            grid = named.grid[:length]
+            if len(grid) < length or code.startswith(grid):
+                continue
+            polygons = layer.polygons[layer.codes == grid]
+            if len(polygons) and not self._alike(layer.level, grid, code[:length]):
+                away = shapely.distance(shapely.Point(lon, lat), polygons).min()
+                metres = away * METRES_PER_DEGREE * cos(radians(lat))
+                if metres > CONFLICT_METRES:
+                    return True
+        return False
+
+    def _called_alike(self, level: str, one: str, other: str) -> bool:
+        """Whether one is a zone without a surveyed border beside the other.
+
+        Whoever lives in a zone that was cut out of a district names either.
+        """
+        (layer,) = (layer for layer in self._surveyed if layer.level == level)
+        first, second = layer.codes == one, layer.codes == other
+        if not (layer.synthetic[first].any() or layer.synthetic[second].any()):
+            return False
+        near = CONFLICT_METRES / METRES_PER_DEGREE
+        ours, theirs = layer.polygons[first], layer.polygons[second]
+        return any(bool(shapely.dwithin(ours, polygon, near).any()) for polygon in theirs)
 
     def _days(self, places: Sequence[Place]) -> npt.NDArray[np.datetime64]:
         """Day of the city for each place; where no instant is given, the last there is."""

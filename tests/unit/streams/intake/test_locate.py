@@ -1,12 +1,24 @@
 """A place is a point of the pack's polygons or a unique name; everything else is a reason, never a guess."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from schemas.city import CityPack
+from schemas.city import CityPack, load_city
 from schemas.coordinates import FROM_CGCS2000
 from streams.intake.locate import Located, Locator, Place, read_coordinate
-from tests.unit.tiny_city import EAST, HARBOUR, IN_WEST, NORTH, WEST
+from tests.unit.tiny_city import (
+    EAST,
+    HARBOUR,
+    IN_EAST,
+    IN_NORTH,
+    IN_WEST,
+    NORTH,
+    WEST,
+    write_city,
+)
 
 
 @pytest.fixture
@@ -62,6 +74,67 @@ def test_a_point_that_is_none_names_its_reason_and_gets_no_place(
     locator: Locator, lon: str, lat: str, crs: str, reason: str
 ) -> None:
     assert locator.locate([point(lon, lat, crs)]) == [Located(reason=reason)]
+
+
+def reported(point: tuple[float, float], *said: str) -> Place:
+    """A point with what is said beside it: district, street, address and more texts."""
+    district, street, *texts = said
+    return Place(str(point[0]), str(point[1]), "WGS84", district, street, tuple(texts))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("东湾区", "", ""),
+        ("", "", "雨城东湾区长堤街道12号"),
+        ("", "长堤街道", ""),
+    ],
+)
+def test_a_point_and_a_name_that_contradict_each_other_go_to_review(
+    locator: Locator, said: tuple[str, ...]
+) -> None:
+    assert locator.locate([reported(IN_WEST, *said)]) == [Located(reason="place_conflict")]
+    (found,) = locator.locate([reported(IN_EAST, *said)])
+    assert (found.district, found.method) == (EAST, "point")
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        # Beside the border: nearer than borders and pins may be off.
+        ((20.0975, 50.0512), ("东湾区", "", "")),
+        # Another place only among the free texts, nothing, two places, two witnesses, a far one.
+        (IN_WEST, ("", "", "", "东湾区来的人", "东湾区")),
+        (IN_WEST, ("", "", "")),
+        (IN_WEST, ("", "", "从东湾区到北原区")),
+        (IN_WEST, ("东湾区", "长堤街道", "西山区磨坊街道")),
+        (IN_WEST, ("", "", "同名街道")),
+        (IN_WEST, ("", "", "东湾区长堤街道向西7公里")),
+        # A named district that the street beside it repairs is no witness.
+        (IN_NORTH, ("东湾区", "磨坊街道", "")),
+    ],
+)
+def test_what_is_not_certain_contradicts_no_point(
+    locator: Locator, point: tuple[float, float], said: tuple[str, ...]
+) -> None:
+    (found,) = locator.locate([reported(point, *said)])
+    assert (found.method, found.reason) == ("point", "")
+
+
+def test_a_zone_without_a_surveyed_border_contradicts_its_neighbours_never(tmp_path: Path) -> None:
+    folder = write_city(tmp_path / "zones")
+    layer = json.loads((folder / "districts.geojson").read_text(encoding="utf-8"))
+    for part in layer["features"]:
+        part["properties"]["synthetic"] = part["properties"]["code"] == NORTH
+    (folder / "districts.geojson").write_text(json.dumps(layer), encoding="utf-8")
+    locator = Locator(load_city(str(folder)))
+    for point, name, conflict in (
+        (IN_NORTH, "西山区", False),
+        (IN_WEST, "北原区", False),
+        (IN_WEST, "东湾区", True),
+    ):
+        (found,) = locator.locate([reported(point, name, "", "")])
+        assert (found.reason == "place_conflict") is conflict
 
 
 def test_one_bad_point_spoils_no_other_of_its_batch(locator: Locator) -> None:
