@@ -76,7 +76,7 @@ class Rule(_Model):
 class MergePolicy(_Model):
     """Rules by class prefix, and what holds for all classes."""
 
-    version: str = Field(default="merge-3", max_length=60, description="Kept with every link.")
+    version: str = Field(default="merge-4", max_length=60, description="Kept with every link.")
     default: Rule = Rule()
     classes: dict[str, Rule] = Field(default_factory=dict)
     alike: list[list[str]] = Field(

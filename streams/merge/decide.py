@@ -18,6 +18,7 @@ from schemas.ids import link_id
 from schemas.merge_policy import MergePolicy, city_policy
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
+from streams.intake.classify import KeywordClassifier
 from streams.merge.likeness import address_key, body_key
 from streams.merge.place import Changes, Placer
 from streams.merge.state import (
@@ -36,6 +37,8 @@ TEXT_KEPT = 80
 #: How much of title and address; and how many reports are one entry of the diary, so that it fits a record.
 NAME_KEPT = 200
 DIARY_REPORTS = 200
+#: From so sure a word's class counts beside the chosen one.
+SURE = 0.5
 #: First letters of the state topic's keys that are no event ids.
 DIARY, DEVICE = b"young:", b"device:"
 
@@ -52,6 +55,7 @@ class MergeStep:
         self._encode_event = codec.encoder("Event")
         self._encode_link = codec.encoder("Link")
         self._limit = DeadLetterLimit()
+        self._classifier = KeywordClassifier(city.classes)
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> MergeState:
         """Changes hold one open event each, the young reports of a batch, or the alarms of a device."""
@@ -112,7 +116,7 @@ class MergeStep:
         for report in reports:
             if report is None:
                 continue
-            seen = to_seen(report, self._policy)
+            seen = to_seen(report, self._policy, self.words_class(report))
             fresh.add(seen.id)
             self._placer.place(state, seen, changes)
         for seen in changes.reports.values():
@@ -138,6 +142,18 @@ class MergeStep:
             )
         self._diary(state, batch, changes, decision)
         return decision
+
+    def words_class(self, report: Mapping[str, Any]) -> str:
+        """The class that a report's words name, where its reporter chose another; else empty.
+
+        People choose wrongly from a list; what they then write tells of the matter.
+        """
+        if report["class_method"] != "native" or report["device"]:
+            return ""
+        found = self._classifier.classify("", report["title"], report["text"])
+        if found is None or found.code == report["class_code"] or found.confidence < SURE:
+            return ""
+        return found.code
 
     def _diary(self, state: MergeState, batch: Batch, changes: Changes, decision: Decision) -> None:
         """The batch's young reports as one entry; entries of which none is young any more go."""
@@ -203,8 +219,8 @@ def _device_key(device: Token) -> bytes:
     return DEVICE + to_json(device).encode()
 
 
-def to_seen(report: Mapping[str, Any], policy: MergePolicy) -> Seen:
-    """What merge needs of an accepted report."""
+def to_seen(report: Mapping[str, Any], policy: MergePolicy, also: str = "") -> Seen:
+    """What merge needs of an accepted report; ``also``: a second class under which its event may stand."""
     title, text, class_code = report["title"], report["text"], report["class_code"]
     tokens = [f"n:{report['channel']}/{report['native_id']}"]
     if report["forwarded_from"]:
@@ -228,5 +244,5 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy) -> Seen:
         report["grid_code"], title[:NAME_KEPT], report["address"][:NAME_KEPT],
         f"{title} {text}"[:TEXT_KEPT],
         report["reporter_hash"], list(dict.fromkeys(tokens)), device,
-        report["alarm_state"], building, part,
+        report["alarm_state"], building, part, also=also,
     )  # fmt: skip

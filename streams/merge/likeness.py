@@ -7,7 +7,11 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from schemas.grids import METRES_PER_DEGREE
+from schemas.grids import LEVELS, METRES_PER_DEGREE
+
+STREET = LEVELS["street"]
+#: 「门口」 alone is no place.
+NAME_CHARACTERS = 4
 
 
 def metres(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
@@ -55,6 +59,18 @@ def address_key(address: str) -> str:
     words = [SHORT.get(word, word) for word in text.split()]
     key = " ".join(ORDINAL.sub(r"\1", word) for word in words)
     return key if any(c.isdigit() for c in key) else ""
+
+
+@lru_cache(maxsize=100_000)
+def name_key(address: str, grid: str) -> str:
+    """What people call a place, within its street (the grid's first nine digits).
+
+    Empty for a building, for what is told of no street, and for words too short to name anything.
+    """
+    name = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", address).upper()))
+    if len(name) < NAME_CHARACTERS or len(grid) < STREET or any(map(str.isdigit, name)):
+        return ""
+    return f"{grid[:STREET]}{name}"
 
 
 def body_key(text: str, characters: int) -> str:

@@ -13,17 +13,21 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from schemas.grids import METRES_PER_DEGREE
 from schemas.ids import event_id
 from schemas.merge_policy import MergePolicy, Rule
-from streams.merge.likeness import character_pairs, jaccard, metres
+from streams.merge.likeness import character_pairs, jaccard, metres, name_key
 from streams.merge.state import (
     ARCHIVE_KEPT,
     HORIZON_MS,
     REPORTERS_KEPT,
     TOKENS_KEPT,
     AlarmSeen,
+    Anchor,
+    Key,
+    Learnt,
     MergeState,
     OpenEvent,
     Seen,
@@ -39,8 +43,12 @@ SAME_WORDS = 0.6
 #: Streets of one name lie in several parts of a city, and forms give many reports the same words: farther
 #: apart, neither an equal address nor an equal text is the same matter.
 NAMESAKE_M = 500.0
-#: In place of a distance.
-SAME_ADDRESS, BY_NAME = -1.0, -2.0
+#: A spot tapped on a map lies so far from the house whose number is told with it.
+TAPPED_M = 75.0
+#: An event learns where else it can be joined from reports at most so far from it; so many names and houses.
+LEARN_M, NAMES_LEARNT, HOUSES_LEARNT = 100.0, 4, 3
+#: In place of a distance: the same house, the same name of a place, the same words.
+SAME_ADDRESS, SAME_NAME, BY_WORDS = -1.0, -2.0, -3.0
 #: An event is kept so long after its window closed, for reports that arrive late.
 LATE_MS = 48 * HOUR_MS
 #: Stream time between two sweeps of events that can no longer be joined.
@@ -67,6 +75,20 @@ class Verdict:
     reason: str
     candidate: str = ""
     recurs_of: str | None = None
+    #: Whether it says where else its event is; see :func:`_learns`.
+    teaches: bool = False
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An event that may be a report's, by its best way there."""
+
+    event: OpenEvent
+    base: float
+    distance: float
+    delay: int
+    rule: Rule
+    pointed: bool
 
 
 class Placer:
@@ -95,9 +117,8 @@ class Placer:
         late = (seen.at, seen.rank) < state.newest
         if not late:
             state.newest = seen.at, seen.rank
-        own = self._own_places(seen)
-        self._apply(state, seen, self._decide(state, seen, late), own, changes)
-        self._remember(state, seen, own)
+        self._apply(state, seen, self._decide(state, seen, late), changes)
+        self._remember(state, seen)
         if late:
             self._again(state, seen, changes)
 
@@ -107,12 +128,13 @@ class Placer:
         for token, at, report in event.tokens:
             self._hold(state, token, at, report, event.id)
         if event.count and event.merged_into is None:
-            for place in self._event_places(event):
-                state.places.setdefault(place, []).append(event)
+            self._anchor(state, event, None)
+            for learnt in event.learnt:
+                self._anchor(state, event, learnt)
 
     def remember(self, state: MergeState, seen: Seen) -> None:
         """Put a young report of the state topic back."""
-        self._remember(state, seen, self._own_places(seen))
+        self._remember(state, seen)
         state.newest = max(state.newest, (seen.at, seen.rank))
 
     def forget(self, state: MergeState, changes: Changes) -> None:
@@ -146,13 +168,20 @@ class Placer:
             return verdict
         if rule.mode == "never":
             return self._open(seen, "classes of this kind are never merged")
-        return self._by_likeness(state, seen, rule, late)
+        return self._by_likeness(state, seen, late)
 
     def _open(self, seen: Seen, reason: str) -> Verdict:
         return Verdict(event_id(seen.id), "opened", 1.0, reason)
 
     def _join(
-        self, state: MergeState, seen: Seen, event: OpenEvent, score: float, reason: str
+        self,
+        state: MergeState,
+        seen: Seen,
+        event: OpenEvent,
+        score: float,
+        reason: str,
+        *,
+        teaches: bool = False,
     ) -> Verdict:
         """Joined; to what is closed already it is a recurrence."""
         while event.closed_at is not None and event.closed_at <= seen.occurred_at:
@@ -167,7 +196,7 @@ class Placer:
         if seen.reporter and seen.reporter in event.reporters:
             alike = jaccard(character_pairs(seen.words), character_pairs(event.words))
             relation = "urge" if alike >= SAME_WORDS else "supplement"
-        return Verdict(event.id, relation, score, reason)
+        return Verdict(event.id, relation, score, reason, teaches=teaches)
 
     def _by_alarm(self, state: MergeState, seen: Seen, rule: Rule) -> Verdict | None:
         """The session of the device's alarm, when one is open."""
@@ -213,105 +242,145 @@ class Placer:
                 reason = "the same photo"
             else:
                 reason = "handed over from one channel to the other"
-            return self._join(state, seen, event, 1.0, reason)
+            return self._join(state, seen, event, 1.0, reason, teaches=True)
         return None
 
-    def _by_likeness(self, state: MergeState, seen: Seen, rule: Rule, late: bool) -> Verdict:
+    def _by_likeness(self, state: MergeState, seen: Seen, late: bool) -> Verdict:
         """The likeliest event near in place and time, if any is likely enough."""
+        near: dict[str, Candidate] = {}
+        named: dict[str, Candidate] = {}
+        self._look(state, seen, seen.class_code, late, near, named)
+        if seen.also:
+            self._look(state, seen, seen.also, late, near, named)
+        if not near and not named:
+            return self._open(seen, "no open event near in class, place and time")
+        verdict = self._best(state, seen, list(near.values())) if near else None
+        if named and (verdict is None or verdict.relation in OPENING):
+            by_name = self._by_name(state, seen, list(named.values()))
+            if by_name is not None:
+                return by_name
+        return verdict or self._open(seen, "what is near is not alike enough")
+
+    def _look(
+        self,
+        state: MergeState,
+        seen: Seen,
+        code: str,
+        late: bool,
+        near: dict[str, Candidate],
+        named: dict[str, Candidate],
+    ) -> None:
+        """Collect the open events of a class near in place and time: by house and point, by name."""
+        rule, group, places = self.rule(code), self._group(code), state.places
+        if rule.mode == "never":
+            return
         hours_ms = rule.hours * HOUR_MS
         oldest = seen.at - hours_ms - LATE_MS
-        weights, occurred, lon, lat = rule.weights, seen.occurred_at, seen.lon, seen.lat
-        key = seen.at, seen.rank
+        occurred, lon, lat, key = seen.occurred_at, seen.lon, seen.lat, (seen.at, seen.rank)
         alarm_ms = (
             rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind == "event" else 0.0
         )
         # What the device itself called over it raises anew.
         before = self._alarm_before(state, seen) if seen.device else None
         over = before[4] if before is not None and before[3] == "cleared" else ""
-        near: list[tuple[float, OpenEvent, float, int]] = []
-        tried: set[str] = set()
-        for place in self._near_places(seen, rule):
-            for event in state.places.get(place, ()):
+        place_worth, delay_worth = rule.weights.place, rule.weights.delay
+        for token in self._near_places(seen, rule, group):
+            kind = token[0]
+            for anchor in places.get(token, ()):
+                event = anchor.event
                 # An event's window is that of its key, not of the sweep: where batches are cut must not count.
-                if event.at < oldest or (late and (event.at, event.rank) >= key):
+                if event.at < oldest or (late and (anchor.at, anchor.rank) >= key):
                     continue
                 delay = abs(occurred - event.opener_occurred_at)
-                if delay > hours_ms:
+                if delay > hours_ms or event.id == over:
                     continue
                 if alarm_ms and event.device and delay > alarm_ms:
                     continue
-                if event.id == over:
-                    continue
-                distance, worth = 0.0, weights.place
-                if lon is not None and lat is not None and event.lon is not None:
-                    distance = metres(lon, lat, event.lon, event.lat or 0.0)
-                if place[0] == "c":
+                worth, pointed, found = place_worth, True, near
+                if kind == "c":
+                    distance = metres(lon or 0.0, lat or 0.0, anchor.lon or 0.0, anchor.lat or 0.0)
                     if distance > rule.radius_m:
                         continue
                     if rule.mode == "address" and seen.building and event.building:
                         continue
                     worth *= 1.0 - distance / rule.radius_m
-                elif event.id in tried or distance > NAMESAKE_M:
-                    continue
-                elif rule.mode == "point" and lon is not None and event.lon is not None:
-                    # Two points say more than two numbers of houses.
-                    continue
                 else:
-                    tried.add(event.id)
-                    distance = SAME_ADDRESS if place[0] == "a" else BY_NAME
+                    at = point_of(event, key)
+                    pointed, distance = at is not None, 0.0
+                    if at is not None and lon is not None and lat is not None:
+                        distance = metres(lon, lat, *at)
+                    if kind == "a":
+                        # Streets have namesakes; and two points say more than two numbers of houses.
+                        if distance > (
+                            rule.radius_m + TAPPED_M if rule.mode == "point" else NAMESAKE_M
+                        ):
+                            continue
+                        distance = SAME_ADDRESS
+                    else:
+                        if kind == "n" and distance > rule.radius_m:
+                            continue
+                        if kind == "g" and seen.building and event.building:
+                            continue
+                        found, distance = named, SAME_NAME if kind == "n" else BY_WORDS
                 # One dwelling's trouble is another's only when the same person tells it again.
-                if (seen.part or event.part) and seen.reporter not in event.reporters[0:1]:
+                if (seen.part or event.part) and (
+                    not seen.reporter or seen.reporter not in event.reporters[0:1]
+                ):
                     continue
-                if (seen.part or event.part) and not seen.reporter:
-                    continue
-                near.append(
-                    (worth + weights.delay * (1.0 - delay / hours_ms), event, distance, delay)
-                )
-        if not near:
-            return self._open(seen, "no open event near in class, place and time")
-        return self._best(state, seen, rule, near)
+                base = worth + delay_worth * (1.0 - delay / hours_ms)
+                other = found.get(event.id)
+                if other is None or other.base < base:
+                    found[event.id] = Candidate(event, base, distance, delay, rule, pointed)
 
-    def _best(
-        self,
-        state: MergeState,
-        seen: Seen,
-        rule: Rule,
-        near: list[tuple[float, OpenEvent, float, int]],
-    ) -> Verdict:
-        # Texts are compared where they can still decide: the rest of a score is known before.
+    def _best(self, state: MergeState, seen: Seen, near: list[Candidate]) -> Verdict:
+        """The likeliest by house or point; one whose point is known before one whose is not."""
+        best, found, likeness = (True, 0.0, "~"), None, 0.0
         if len(near) > 1:
-            near.sort(key=lambda candidate: -candidate[0])
-        weight = rule.weights.text
-        best = (-rule.review, "~")  # above every id: a score that is just enough wins
-        found: tuple[OpenEvent, float, float, int, float] | None = None
-        for base, event, distance, delay in near:
-            if base + weight < -best[0]:
-                break
-            if seen.words == event.words:
-                likeness = 1.0
-            elif seen.words and event.words:
-                likeness = jaccard(character_pairs(seen.words), character_pairs(event.words))
-            else:
-                likeness = 0.0
-            if distance == BY_NAME and likeness < SAME_WORDS:
+            near.sort(key=lambda candidate: -candidate.base)
+        for candidate in near:
+            event, rule = candidate.event, candidate.rule
+            alike = _alike(seen, event)
+            score = candidate.base + rule.weights.text * alike
+            if score < rule.review:
                 continue
-            score = base + weight * likeness
             # The lower id on a tie, so that no order of a dictionary decides.
-            if (-score, event.id) < best:
-                best = (-score, event.id)
-                found = event, score, distance, delay, likeness
+            rated = (not candidate.pointed or score < rule.join, -score, event.id)
+            if found is None or rated < best:
+                best, found, likeness = rated, candidate, alike
         if found is None:
             return self._open(seen, "what is near is not alike enough")
-        event, score, distance, delay, likeness = found
-        how = {SAME_ADDRESS: "same address", BY_NAME: "same place by name"}.get(
-            distance, f"{distance:.0f} m"
-        )
-        reason = f"{how}, {delay / HOUR_MS:.1f} h, words alike {likeness:.2f}"
-        if score < rule.join:
+        how = "same address" if found.distance == SAME_ADDRESS else f"{found.distance:.0f} m"
+        reason = f"{how}, {found.delay / HOUR_MS:.1f} h, words alike {likeness:.2f}"
+        if -best[1] < found.rule.join:
             verdict = self._open(seen, f"may be one with another: {reason}")
-            verdict.score, verdict.candidate = score, event.id
+            verdict.score, verdict.candidate = -best[1], found.event.id
             return verdict
-        return self._join(state, seen, event, score, reason)
+        teaches = found.distance <= LEARN_M
+        return self._join(state, seen, found.event, -best[1], reason, teaches=teaches)
+
+    def _by_name(self, state: MergeState, seen: Seen, named: list[Candidate]) -> Verdict | None:
+        """The one event of a place of that name, or the one told in nearly the same words."""
+        alike = {c.event.id: _alike(seen, c.event) for c in named}
+        named = [c for c in named if c.distance == SAME_NAME or alike[c.event.id] >= SAME_WORDS]
+        same = [c for c in named if c.distance == SAME_NAME]
+        pointed = [c for c in same if c.pointed]
+        if len(pointed) > 1 and _scattered(pointed, (seen.at, seen.rank)):
+            verdict = self._open(seen, "several places have this name")
+            verdict.candidate = min(c.event.id for c in pointed)
+            return verdict
+        chosen = pointed or same or named
+        if not chosen:
+            return None
+        scores = {c.event.id: c.base + c.rule.weights.text * alike[c.event.id] for c in chosen}
+        found = min(chosen, key=lambda c: (-scores[c.event.id], c.event.id))
+        score = scores[found.event.id]
+        if score < found.rule.join:
+            return None
+        how = "same name of the place" if found.distance == SAME_NAME else "same place by name"
+        likeness = alike[found.event.id]
+        reason = f"{how}, {found.delay / HOUR_MS:.1f} h, words alike {likeness:.2f}"
+        teaches = found.distance == SAME_NAME
+        return self._join(state, seen, found.event, score, reason, teaches=teaches)
 
     def _alarm_before(self, state: MergeState, seen: Seen) -> AlarmSeen | None:
         alarms = state.alarms.get(_device(seen))
@@ -337,14 +406,7 @@ class Placer:
 
     # ---- applying
 
-    def _apply(
-        self,
-        state: MergeState,
-        seen: Seen,
-        verdict: Verdict,
-        own: list[Token],
-        changes: Changes,
-    ) -> None:
+    def _apply(self, state: MergeState, seen: Seen, verdict: Verdict, changes: Changes) -> None:
         seen.event, seen.relation, seen.score = verdict.event, verdict.relation, verdict.score
         seen.reason, seen.candidate = verdict.reason, verdict.candidate
         changes.reports[seen.id] = seen
@@ -359,7 +421,7 @@ class Placer:
         if not seen.event:
             return
         if seen.opener:
-            self._opened(state, seen, verdict, own, changes)
+            self._opened(state, seen, verdict, changes)
             return
         event = state.events[seen.event]
         event.version += 1
@@ -379,11 +441,13 @@ class Placer:
         ):
             event.reporters.append(seen.reporter)
         self._give_tokens(state, seen, event)
+        learnt = _learns(seen, event) if verdict.teaches else None
+        if learnt is not None:
+            insort(event.learnt, learnt, key=_key_of)
+            self._anchor(state, event, learnt)
         changes.events[event.id] = event
 
-    def _opened(
-        self, state: MergeState, seen: Seen, verdict: Verdict, own: list[Token], changes: Changes
-    ) -> None:
+    def _opened(self, state: MergeState, seen: Seen, verdict: Verdict, changes: Changes) -> None:
         former = state.events.get(seen.event)
         event = OpenEvent(
             seen.event, former.version + 1 if former else 1, seen.at, seen.at, seen.class_code, seen.zone,
@@ -391,7 +455,7 @@ class Placer:
             seen.words, seen.building, seen.part, seen.device, seen.id, seen.channel,
             seen.occurred_at, seen.occurred_at, seen.occurred_at, seen.received_at,
             seen.received_at, 1, 0, [seen.reporter], [],
-            verdict.recurs_of, published=former is not None and former.published,
+            verdict.recurs_of, published=former is not None and former.published, also=seen.also,
         )  # fmt: skip
         state.events[event.id] = event
         recurred = state.events.get(verdict.recurs_of or "")
@@ -399,8 +463,7 @@ class Placer:
             recurred.recurred_by = event.id
             changes.events[recurred.id] = recurred
         self._give_tokens(state, seen, event)
-        for place in own:
-            state.places.setdefault(place, []).append(event)
+        self._anchor(state, event, None)
         changes.events[event.id] = event
 
     def _take_back(self, state: MergeState, seen: Seen, changes: Changes) -> None:
@@ -420,8 +483,12 @@ class Placer:
                 del state.holders[token]
         event.tokens = [entry for entry in event.tokens if entry[2] != seen.rank]
         if seen.opener:
-            for place in self._event_places(event):
-                state.places[place].remove(event)
+            self._lift(state, event, None)
+        for learnt in event.learnt:
+            if learnt.rank == seen.rank:
+                event.learnt.remove(learnt)
+                self._lift(state, event, learnt)
+                break
         changes.events[event.id] = event
 
     def _give_tokens(self, state: MergeState, seen: Seen, event: OpenEvent) -> None:
@@ -443,21 +510,33 @@ class Placer:
         """Decide again, in their order, the young reports that what was decided may concern."""
         queue: list[tuple[int, str, str]] = []
         queued: set[str] = set()
-        self._push_concerned(state, first, first.opener, queue, queued)
+        event = state.events.get(first.event)
+        learnt = _learnt_from(first, event)
+        self._push_concerned(state, first, queue, queued, first.opener, [(event, learnt)])
         while queue:
             _, _, identity = heapq.heappop(queue)
             queued.discard(identity)
             seen = state.young[identity]
-            before = seen.event, seen.opener
+            left, opened = state.events.get(seen.event), seen.opener
+            forgotten = _learnt_from(seen, left)
             verdict = self._decide(state, seen, True)
             opens = verdict.relation in OPENING
-            if (verdict.event, opens) == before:
+            event = state.events.get(verdict.event)
+            if (
+                verdict.event == seen.event
+                and opens == opened
+                and (_learns(seen, event) if verdict.teaches and event else None) == forgotten
+            ):
                 continue
+            before = seen.event
             self._take_back(state, seen, changes)
-            self._apply(state, seen, verdict, self._own_places(seen), changes)
-            seen.moves += 1
-            self._push_concerned(state, seen, before[1] != opens, queue, queued)
-            left = state.events.get(before[0])
+            self._apply(state, seen, verdict, changes)
+            if seen.event != before or opens != opened:
+                seen.moves += 1
+                self._member(state, seen, before)
+            event = state.events.get(seen.event)
+            told = [(left, forgotten), (event, _learnt_from(seen, event))]
+            self._push_concerned(state, seen, queue, queued, opened != opens, told)
             if left is not None and not left.count:
                 left.merged_into = seen.event or None
 
@@ -465,28 +544,38 @@ class Placer:
         self,
         state: MergeState,
         seen: Seen,
-        opening: bool,
         queue: list[tuple[int, str, str]],
         queued: set[str],
+        opening: bool,
+        told: list[tuple[OpenEvent | None, Learnt | None]],
     ) -> None:
+        """Queue the later reports that share what makes certain, or a place at which an event came or went."""
         places = list(self._certain_places(seen))
         if opening:
-            for place in self._own_places(seen):
-                if place[0] == "c":
-                    _, group, zone, x, y = place
-                    places += [
-                        ("c", group, zone, column, row)
-                        for column in (x - 1, x, x + 1)
-                        for row in (y - 1, y, y + 1)
-                    ]
-                else:
-                    places.append(place)
+            places += self._around(self._own_places(seen))
+        for event, learnt in told:
+            if event is not None and (opening or learnt is not None):
+                places.append(("e", event.id))
+            if event is not None and learnt is not None:
+                places += self._around(self._event_places(event, learnt))
         key = seen.at, seen.rank
         for place in places:
             for other in state.young_at.get(place, {}).values():
                 if (other.at, other.rank) > key and other.id not in queued:
                     queued.add(other.id)
                     heapq.heappush(queue, (other.at, other.rank, other.id))
+
+    @staticmethod
+    def _around(places: list[Token]) -> Iterator[Token]:
+        """The places, each cell with those beside it."""
+        for place in places:
+            if place[0] != "c":
+                yield place
+                continue
+            _, group, zone, x, y = place
+            for column in (x - 1, x, x + 1):
+                for row in (y - 1, y, y + 1):
+                    yield ("c", group, zone, column, row)
 
     # ---- where a report is found and looks
 
@@ -504,43 +593,79 @@ class Placer:
 
     def _own_places(self, seen: Seen) -> list[Token]:
         return self._places(
-            seen.class_code, seen.zone, seen.lon, seen.lat, seen.building, seen.grid_code
-        )
+            seen.class_code, seen.also, seen.zone, seen.lon, seen.lat, seen.building,
+            "" if seen.building else name_key(seen.address, seen.grid_code),
+            seen.grid_code,
+        )  # fmt: skip
 
-    def _event_places(self, event: OpenEvent) -> list[Token]:
-        return self._places(
-            event.class_code, event.zone, event.lon, event.lat, event.building, event.grid_code
+    def _event_places(self, event: OpenEvent, learnt: Learnt | None) -> list[Token]:
+        """Where an event can be joined by its opener, or by what was learnt."""
+        codes = event.class_code, event.also, event.zone
+        if learnt is not None:
+            return self._places(*codes, learnt.lon, learnt.lat, learnt.building, learnt.name, "")
+        name = "" if event.building else name_key(event.address, event.grid_code)
+        return self._places(*codes, event.lon, event.lat, event.building, name, event.grid_code)
+
+    def _anchor(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
+        """Let an event be joined by its opener, or by what was learnt."""
+        anchor = (
+            Anchor(event, learnt.at, learnt.rank, learnt.lon, learnt.lat)
+            if learnt
+            else Anchor(event, event.at, event.rank, event.lon, event.lat)
         )
+        for place in self._event_places(event, learnt):
+            state.places.setdefault(place, []).append(anchor)
+
+    def _lift(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
+        """Undo :meth:`_anchor`."""
+        rank = learnt.rank if learnt else event.rank
+        for place in self._event_places(event, learnt):
+            there = state.places[place]
+            for index, anchor in enumerate(there):
+                if anchor.event is event and anchor.rank == rank:
+                    del there[index]
+                    break
+            if not there:
+                del state.places[place]
 
     def _places(
         self,
         class_code: str,
+        also: str,
         zone: str,
         lon: float | None,
         lat: float | None,
         building: str,
+        name: str,
         grid: str,
     ) -> list[Token]:
         group = self._group(class_code)
+        groups = [group]
+        if also and self._group(also) != group:
+            groups.append(self._group(also))
         places: list[Token] = []
-        if building:
-            places.append(("a", group, zone, building))
-        if lon is not None and lat is not None:
-            # Twice as wide in longitude: enough for the nine around up to 60° of latitude.
-            size = self._size(group)
-            places.append(
-                ("c", group, zone, math.floor(lon / (2.0 * size)), math.floor(lat / size))
-            )
-        elif grid:
-            places.append(("g", group, zone, grid))
+        for group in groups:
+            if building:
+                places.append(("a", group, zone, building))
+            if name:
+                places.append(("n", group, zone, name))
+            if lon is not None and lat is not None:
+                # Twice as wide in longitude: enough for the nine around up to 60° of latitude.
+                size = self._size(group)
+                places.append(
+                    ("c", group, zone, math.floor(lon / (2.0 * size)), math.floor(lat / size))
+                )
+            elif grid:
+                places.append(("g", group, zone, grid))
         return places
 
-    def _near_places(self, seen: Seen, rule: Rule) -> Iterator[Token]:
-        """Where openers of its matter may stand: surest first."""
-        group = self._group(seen.class_code)
+    def _near_places(self, seen: Seen, rule: Rule, group: str) -> Iterator[Token]:
+        """Where an event of its matter may be joined: surest first."""
         zone, lon, lat = seen.zone, seen.lon, seen.lat
         if seen.building:
             yield ("a", group, zone, seen.building)
+        elif name := name_key(seen.address, seen.grid_code):
+            yield ("n", group, zone, name)
         if lon is None or lat is None:
             if seen.grid_code:
                 yield ("g", group, zone, seen.grid_code)
@@ -563,15 +688,25 @@ class Placer:
             yield _device(seen)
 
     def _all_places(self, seen: Seen) -> list[Token]:
-        return [*self._own_places(seen), *self._certain_places(seen)]
+        member = [("e", seen.event)] if seen.event else []
+        return [*self._own_places(seen), *self._certain_places(seen), *member]
 
-    def _remember(self, state: MergeState, seen: Seen, own: list[Token]) -> None:
+    def _remember(self, state: MergeState, seen: Seen) -> None:
         state.young[seen.id] = seen
         young_at = state.young_at
-        for place in own:
+        for place in self._all_places(seen):
             young_at.setdefault(place, {})[seen.id] = seen
-        for place in self._certain_places(seen):
-            young_at.setdefault(place, {})[seen.id] = seen
+
+    @staticmethod
+    def _member(state: MergeState, seen: Seen, before: str) -> None:
+        """A young report went from one event to another."""
+        there = state.young_at.get(("e", before))
+        if there is not None:
+            there.pop(seen.id, None)
+            if not there:
+                del state.young_at["e", before]
+        if seen.event:
+            state.young_at.setdefault(("e", seen.event), {})[seen.id] = seen
 
     # ---- forgetting
 
@@ -590,11 +725,9 @@ class Placer:
         for event in gone:
             del state.events[event.id]
             if event.count:
-                for place in self._event_places(event):
-                    there = state.places[place]
-                    there.remove(event)
-                    if not there:
-                        del state.places[place]
+                self._lift(state, event, None)
+                for learnt in event.learnt:
+                    self._lift(state, event, learnt)
             bodies = [entry for entry in event.tokens if entry[0][0] == "b"]
             keep = bool(bodies) and event.last_at >= floor - self._body_ms
             for token, at, report in event.tokens:
@@ -623,6 +756,74 @@ def _apart(seen: Seen, event: OpenEvent) -> bool:
     if seen.lon is None or seen.lat is None or event.lon is None or event.lat is None:
         return False
     return metres(seen.lon, seen.lat, event.lon, event.lat) > NAMESAKE_M
+
+
+def point_of(event: OpenEvent, key: Key) -> tuple[float, float] | None:
+    """Where an event lies, as far as was known before ``key``."""
+    if event.lon is not None and event.lat is not None:
+        return event.lon, event.lat
+    for at, rank, lon, lat, _, _ in event.learnt:
+        if (at, rank) >= key:
+            break
+        if lon is not None and lat is not None:
+            return lon, lat
+    return None
+
+
+def _learns(seen: Seen, event: OpenEvent) -> Learnt | None:
+    """What a report says of where its event is, beyond what was known before it; None when it is nothing.
+
+    An event has one point; it learns houses and names from reports near it, so that it cannot grow along a
+    street.
+    """
+    key = seen.at, seen.rank
+    name = "" if seen.building else name_key(seen.address, seen.grid_code)
+    point = point_of(event, key)
+    lon = lat = None
+    if seen.lon is not None and seen.lat is not None:
+        if point is None:
+            lon, lat = seen.lon, seen.lat
+        elif metres(seen.lon, seen.lat, *point) > LEARN_M:
+            return None
+    known = [learnt for learnt in event.learnt if learnt[:2] < key]
+    houses = {event.building, *(learnt.building for learnt in known)}
+    names = {"" if event.building else name_key(event.address, event.grid_code)}
+    names.update(learnt.name for learnt in known)
+    building = "" if seen.building in houses or len(houses) > HOUSES_LEARNT else seen.building
+    if name in names or len(names) > NAMES_LEARNT:
+        name = ""
+    if lon is None and not building and not name:
+        return None
+    return Learnt(seen.at, seen.rank, lon, lat, building, name)
+
+
+def _learnt_from(seen: Seen, event: OpenEvent | None) -> Learnt | None:
+    """What its event learnt from a report."""
+    if event is None:
+        return None
+    return next((learnt for learnt in event.learnt if learnt.rank == seen.rank), None)
+
+
+def _key_of(learnt: Learnt) -> Key:
+    return learnt.at, learnt.rank
+
+
+def _alike(seen: Seen, event: OpenEvent) -> float:
+    """Likeness of words; what two devices write is their makers' form and says nothing."""
+    if seen.device and event.device:
+        return 0.0
+    if seen.words == event.words:
+        return 1.0
+    if not seen.words or not event.words:
+        return 0.0
+    return jaccard(character_pairs(seen.words), character_pairs(event.words))
+
+
+def _scattered(candidates: list[Candidate], key: Key) -> bool:
+    """Whether events whose points are known lie at several places."""
+    points = [point for c in candidates if (point := point_of(c.event, key)) is not None]
+    radius = max(c.rule.radius_m for c in candidates)
+    return any(metres(*one, *other) > radius for one, other in combinations(points, 2))
 
 
 def _device(seen: Seen) -> Token:

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Reports that arrive at most so much out of order are decided as if they had come in order.
 HORIZON_MS = 120_000
@@ -63,6 +63,8 @@ class Seen:
     reason: str = ""
     candidate: str = ""
     moves: int = 0
+    #: The class that its words name, where its reporter chose another.
+    also: str = ""
 
     @property
     def rank(self) -> str:
@@ -73,6 +75,17 @@ class Seen:
     def opener(self) -> bool:
         """Whether it opened its event."""
         return self.relation in ("opened", "recurrence")
+
+
+class Learnt(NamedTuple):
+    """Where a report says that its event is, beyond what was known of it; empty what it does not say."""
+
+    at: int
+    rank: str
+    lon: float | None
+    lat: float | None
+    building: str
+    name: str
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +126,9 @@ class OpenEvent:
     closed_at: int | None = None
     recurred_by: str | None = None
     published: bool = False
+    #: The class that its opener's words name, where the reporter chose another.
+    also: str = ""
+    learnt: list[Learnt] = field(default_factory=list)
 
     @property
     def rank(self) -> str:
@@ -126,7 +142,20 @@ class OpenEvent:
     @classmethod
     def from_bytes(cls, data: bytes) -> "OpenEvent":
         """Inverse of :meth:`to_bytes`."""
-        return cls(*json.loads(data))
+        event = cls(*json.loads(data))
+        event.learnt = [Learnt(*learnt) for learnt in event.learnt]
+        return event
+
+
+@dataclass(slots=True, eq=False)
+class Anchor:
+    """A place where an event can be joined: its opener's, or one learnt from a later report."""
+
+    event: OpenEvent
+    at: int
+    rank: str
+    lon: float | None
+    lat: float | None
 
 
 _event_values = attrgetter(*OpenEvent.__slots__)
@@ -140,8 +169,8 @@ class MergeState:
     """The zones of one partition."""
 
     events: dict[str, OpenEvent] = field(default_factory=dict)
-    #: Openers by the tokens of where they can be joined.
-    places: dict[Token, list[OpenEvent]] = field(default_factory=dict)
+    #: Where events can be joined, by the tokens of these places.
+    places: dict[Token, list["Anchor"]] = field(default_factory=dict)
     #: Earliest holder of a token that makes certain: at, rank, event id.
     holders: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     #: Alarms of a device and class, by key: all young ones and the newest before them.

@@ -295,11 +295,77 @@ def test_a_report_with_an_address_alone_joins_the_event_of_a_point_at_that_addre
 
 
 def test_two_points_count_for_more_than_one_house_number(step: MergeStep, codec: Codec) -> None:
-    far = step._placer.rule("0101").radius_m + 50.0
-    first, other = links(
-        step, codec, report("a", address="磨坊边12号"), report("b", far, address="磨坊边12号")
+    radius = step._placer.rule("0101").radius_m
+    house: Record = {"address": "磨坊边12号"}
+    # A spot is tapped beside its house; a namesake of the street lies elsewhere.
+    assert one_event(step, codec, report("a", **house), report("b", radius + 50.0, **house))
+    assert not one_event(step, codec, report("a", **house), report("b", radius + 150.0, **house))
+
+
+MILL: Record = {"address": "磨坊那边门口", "grid_code": "990103001"}
+HOUSE: Record = {"address": "磨坊边12号", "grid_code": "990103001"}
+NOWHERE: Record = {"lon": None, "lat": None}
+
+
+@pytest.mark.parametrize("first", [MILL, HOUSE])
+def test_an_event_learns_the_house_or_the_name_that_a_report_near_it_tells(
+    step: MergeStep, codec: Codec, first: Record
+) -> None:
+    second = HOUSE if first is MILL else MILL
+    opened, _, third, fourth = found = links(
+        step,
+        codec,
+        report("a", **first),
+        report("b", 30.0, **second),
+        report("c", hours=0.1, **second, **NOWHERE, text="水没过膝盖,没人管"),
+        report("d", hours=0.2, **first, **NOWHERE, text="一直没有人来抽水"),
     )
-    assert first["event_id"] != other["event_id"]
+    assert {link["event_id"] for link in found} == {opened["event_id"]}
+    assert (third["reason"] + fourth["reason"]).count("same name of the place") == 1
+
+
+def test_an_event_without_a_point_learns_the_first_that_is_told_at_its_house(
+    step: MergeStep, codec: Codec
+) -> None:
+    reports = [
+        report("a", **HOUSE, **NOWHERE),
+        report("b", **HOUSE),
+        report("c", 20.0, address="对面", text="水没过膝盖,没人管"),
+    ]
+    assert one_event(step, codec, *reports)
+    assert not one_event(step, codec, *reports, report("d", 1_000.0))
+
+
+def test_a_name_of_several_places_joins_none_of_them(step: MergeStep, codec: Codec) -> None:
+    *_, last = links(
+        step, codec, report("a", **MILL), report("b", 900.0, **MILL), report("c", **MILL, **NOWHERE)
+    )
+    assert (last["relation"], last["reason"]) == ("opened", "several places have this name")
+    assert last["candidate"]
+
+
+def test_an_event_does_not_grow_along_a_street(step: MergeStep, codec: Codec) -> None:
+    houses = [report(f"r{n}", 60.0 * n, address=f"磨坊边{n}号") for n in range(12)]
+    found = links(step, codec, *houses)
+    spots: dict[str, list[float]] = {}
+    for link, each in zip(found, houses, strict=True):
+        spots.setdefault(link["event_id"], []).append(each["lat"] * METRES_PER_DEGREE)
+    radius = step._placer.rule("0101").radius_m
+    assert all(max(places) - min(places) <= 2 * radius for places in spots.values())
+
+
+def test_a_report_is_looked_for_under_the_class_that_its_words_name(
+    step: MergeStep, codec: Codec
+) -> None:
+    lamp: Record = {"class_method": "native", "class_code": "0201"}
+    assert one_event(step, codec, report("a"), report("b", 10.0, **lamp))
+    assert one_event(step, codec, report("a", **lamp), report("b", 10.0))
+    dark: Record = {"title": "路灯不亮", "text": "路灯不亮"}
+    assert not one_event(step, codec, report("a"), report("b", 10.0, **lamp, **dark))
+    # What a model found in the words it found in the words.
+    assert not one_event(
+        step, codec, report("a"), report("b", 10.0, **lamp | {"class_method": "keyword"})
+    )
 
 
 def test_objects_of_one_sortie_are_apart_and_frames_of_one_object_together(

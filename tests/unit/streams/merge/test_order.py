@@ -41,10 +41,11 @@ def report(number: int, drawn: dict[str, Any]) -> Record:
         "title": "t",
         "text": drawn["text"],
         "class_code": drawn["class_code"],
+        "class_method": "native",
         "lon": IN_WEST[0] if pointed else None,
         "lat": IN_WEST[1] + drawn["north"] / METRES_PER_DEGREE if pointed else None,
         "district_code": WEST,
-        "grid_code": WEST,
+        "grid_code": drawn["grid"],
         "zone": "core",
         "address": drawn["address"],
         "reporter_hash": drawn["reporter"],
@@ -63,10 +64,13 @@ DRAWN = st.fixed_dictionaries(
         "minute": st.integers(0, 4),
         "ms": st.integers(0, MINUTE - 1),
         "delay": st.sampled_from([0, 0, 1, 45, 90]),
-        "text": st.sampled_from(["", "abcdef", "abcdeg", "only mine", BODY]),
+        "text": st.sampled_from(["", "abcdef", "abcdeg", "only mine", "路灯", BODY]),
         "class_code": st.sampled_from(["0101", "0102", "0201", "0202"]),
         "north": st.sampled_from([None, 0.0, 25.0, 50.0, 75.0, 100.0, 130.0]),
-        "address": st.sampled_from(["", "1 Main Street", "1 MAIN ST APT 2", "2 Main St"]),
+        "grid": st.sampled_from([WEST, "990103001"]),
+        "address": st.sampled_from(
+            ["", "1 Main Street", "1 MAIN ST APT 2", "2 Main St", "the old mill", "Old Mill, the"]
+        ),
         "reporter": st.sampled_from(["", "h1", "h2"]),
         "forwarded": st.sampled_from([None, None, None, 1, 2]),
         "media": st.sampled_from([[], [], ["sha256:" + "0" * 64]]),
@@ -131,7 +135,7 @@ def test_an_opener_that_arrives_late_takes_the_others_and_their_event_says_where
 ) -> None:
     plain: dict[str, Any] = {
         "minute": 0, "delay": 0, "text": "abc", "class_code": "0202", "address": "",
-        "reporter": "", "forwarded": None, "media": [], "device": "", "alarm": "",
+        "reporter": "", "forwarded": None, "media": [], "device": "", "alarm": "", "grid": WEST,
     }  # fmt: skip
     first = report(1, plain | {"ms": 1000, "north": 0.0})
     second = report(2, plain | {"ms": 2000, "north": 30.0})
