@@ -5,8 +5,9 @@ A street is certain when its name with its ending stands there (花园路街道,
 village stands there that is unique in the named district or the city, or when the gazetteer says so. A
 road's bare name (花园路) is no street. A named district that contradicts everything else is repaired when
 the rest is unique in the city. What follows directly on a certain name is looked up inside of it alone: a
-community's short name with one of its compounds (碧沙岗锦绣家园) or with a villagers' group. Two candidates
-stay candidates.
+community's short name with one of its compounds (碧沙岗锦绣家园) or with a villagers' group. One character
+that is wrong in a long name is mended when a single name of the named district is that near. Two
+candidates stay candidates.
 """
 
 import re
@@ -19,6 +20,8 @@ from schemas.grids import LEVELS
 
 #: Names are looked for in the beginning of a text only.
 TEXT_LIMIT = 600
+#: A name with fewer characters before its ending is too near to others to be mended.
+MENDED_LEAST = 3
 _DISTRICT, _STREET, _COMMUNITY = LEVELS["district"], LEVELS["street"], LEVELS["community"]
 
 _STREET_ENDING = re.compile(r"(街道|回族乡|镇|乡)$")
@@ -31,6 +34,31 @@ _BEFORE = frozenset("在到住位于的是和与及跟从往去至省市区县�
 #: What makes another name of the bare name of a street or district before it.
 _GOES_ON = frozenset("路街大巷道苑园城府小广桥河湖塔站医机中新东西南北学万")
 _ROAD_END = ("路", "街", "道", "巷")
+#: A city or county that an address begins with (浙江省温州市苍南县…), and what leads from it to the name. In
+#: no city's name stands what sentences are made with (多次向市政府反映…).
+_ELSEWHERE = re.compile(
+    r"(?:^|[^\u4e00-\u9fff]|省|自治区)"
+    r"((?:(?![向由请被是我们你他她的把给对跟让在住到来从去往])[\u4e00-\u9fff]){2,8}?(?:市|县|自治州))"
+    r"(?:[\u4e00-\u9fff]{1,8}?(?:[区县市镇乡]|街道)){0,2}$"
+)
+_ELSEWHERE_REACH = 32
+#: Words that end as a city's name does.
+_NO_CITY = (
+    "超市",
+    "城市",
+    "夜市",
+    "门市",
+    "菜市",
+    "股市",
+    "楼市",
+    "集市",
+    "花市",
+    "闹市",
+    "本市",
+    "全市",
+    "我市",
+    "该市",
+)
 #: How far a phrase leads away from its anchor.
 _FAR = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(公里|千米|米|m|km)(?![a-z]))", re.IGNORECASE)
 _NEAR = re.compile(r"附近|对面|旁边|交叉口|交汇处|以[东南西北]|[向往][东南西北]|周边")
@@ -39,6 +67,10 @@ FAR_METRES = 300.0
 
 #: What stands after a village's short name and after nothing else.
 _GROUP = re.compile(r"第?[0-9一二三四五六七八九十]{1,3}(?:村民小?组|组|队)")
+
+#: Endings of names that may be mended, and how many characters stand before them.
+_MENDED_ENDING = re.compile(r"街道|办事处|镇|乡|社区|居委会|村委会|村")
+_MENDED_LENGTHS = range(MENDED_LEAST, 8)
 
 _PARTS = re.compile(
     r"(?P<road>[\u4e00-\u9fff]{1,6}?(?:大道|快速路|路|街|巷|胡同))"
@@ -111,12 +143,14 @@ class AddressBook:
     def __init__(self, city: CityPack, compounds: Iterable[tuple[str, str, bool]] = ()) -> None:
         self._names: dict[str, dict[str, set[str]]] = {}
         self._inner: dict[str, list[tuple[str, str]]] = {}
+        self._own = (city.name, *(name for name in city.districts.names if len(name) > 2))
         self._city_name = city.name
         self._add_districts(city)
         self._add_streets(city)
         self._add_communities(city)
         self._add_gazetteer(city)
         self._add_compounds(city, compounds)
+        self._add_masked()
         self._index: dict[str, list[tuple[str, tuple[_Name, ...]]]] = {}
         for name in sorted(self._names, key=lambda n: (-len(n), n)):
             kinds = self._names[name].items()
@@ -184,6 +218,37 @@ class AddressBook:
                 # 石佛 is also the beginning of other names, as a bare name is.
                 self._add(alias, "bare" if kind == "street" else kind, codes)
 
+    def _add_masked(self) -> None:
+        """Long names with each of their characters left out once."""
+        self._masked: dict[str, set[str]] = {}
+        for name, kinds in self._names.items():
+            ending = next((e[0] for e in _MENDED_ENDING.finditer(name) if e.end() == len(name)), "")
+            codes = kinds.get("street", set()) | kinds.get("community", set())
+            stem = len(name) - len(ending)
+            if ending and codes and stem in _MENDED_LENGTHS:
+                for masked in _masks(name, stem):
+                    self._masked.setdefault(masked, set()).update(codes)
+
+    def _mend(self, text: str, found: dict[str, list[_Found]]) -> Address | None:
+        """The street of a name with one wrong character, when the named district has just one such name."""
+        within: frozenset[str] = frozenset().union(*(f.codes for f in found.get("district", ())))
+        if not within:
+            return None
+        ends = {f.end for names in found.values() for f in names}
+        near: frozenset[str] = frozenset()
+        for ending in _MENDED_ENDING.finditer(text):
+            for stem in _MENDED_LENGTHS:
+                start = ending.start() - stem
+                if start < 0:
+                    break
+                before = text[start - 1] if start else ""
+                if start in ends or before in _BEFORE or not "\u4e00" <= before <= "\u9fff":
+                    for masked in _masks(text[start : ending.end()], stem):
+                        near |= _inside(self._masked.get(masked, ()), within)
+        if len({code[:_STREET] for code in near}) != 1:
+            return None
+        return Address(min(near)[:_STREET], 0.6, "mended")
+
     def _add_compounds(self, city: CityPack, compounds: Iterable[tuple[str, str, bool]]) -> None:
         stems: dict[str, dict[str, set[str]]] = {}
         stem_of: dict[str, str] = {}
@@ -235,13 +300,29 @@ class AddressBook:
         text = "，".join(map(normalise, texts))
         found: dict[str, list[_Found]] = {}
         for name in self._find(text):
+            if self._is_elsewhere(text[max(0, name.start - _ELSEWHERE_REACH) : name.start]):
+                continue
             # The end of a longer, unknown name is none: 大刘庄村 is not 刘庄村.
             if not name.inner or name.kind in ("street", "district") or name.end - name.start >= 5:
                 found.setdefault(name.kind, []).append(name)
         result = self._decide(found)
+        if not result.street:
+            result = self._mend(text, found) or result
+        elif result.method == "repaired" and not (found.get("community") or found.get("turned")):
+            # Either the district is wrong or a character: nothing else tells which.
+            mended = self._mend(text, found)
+            if mended:
+                return _undecided((), (mended.grid, result.grid), "ambiguous_place")
         if result.street:
             result = result._replace(grid=self._finer(text, found, result.grid))
         return _away(result, text) if result.grid else result
+
+    def _is_elsewhere(self, before: str) -> bool:
+        """Whether what stands before a name says that it is one of another city."""
+        if "市" not in before and "县" not in before and "州" not in before:
+            return False
+        found = _ELSEWHERE.search(before)
+        return found is not None and not found[1].endswith((*_NO_CITY, *self._own))
 
     def _finer(self, text: str, found: dict[str, list[_Found]], grid: str) -> str:
         """The one grid inside of a certain one whose name follows directly on a name of that."""
@@ -372,6 +453,12 @@ _KINDS = {
     "turned": "community",
     "place": "poi",
 }
+
+
+def _masks(name: str, stem: int) -> Iterator[str]:
+    """A name with each of its first characters left out."""
+    for i in range(stem):
+        yield f"{name[:i]}?{name[i + 1 :]}"
 
 
 def _inside(codes: Iterable[str], scope: Iterable[str]) -> frozenset[str]:
