@@ -194,6 +194,17 @@ class AddressBook:
                         self._add(base[:-1] + form, "old", [street.code])
             else:
                 self._add(base, "bare", [street.code])
+        # A name as it is written is no other's with another ending: 龙湖街道 is not 龙湖镇.
+        own: dict[str, set[str]] = {}
+        for street in city.streets:
+            name = normalise(street.name)
+            forms = {name}
+            if name.endswith("街道"):
+                forms |= {name[:-2] + form for form in _STREET_FORMS[:4]}
+            for form in forms:
+                own.setdefault(form, set()).add(street.code)
+        for written, codes in own.items():
+            self._names.setdefault(written, {})["street"] = codes
 
     def _add_communities(self, city: CityPack) -> None:
         for place in city.communities:
@@ -212,7 +223,10 @@ class AddressBook:
 
     def _add_gazetteer(self, city: CityPack) -> None:
         for entry in city.gazetteer:
-            self._add(entry.name, "place", [entry.code])
+            # Where a street is named after a road, there is a road of that name, in the list or not.
+            named_after = self._names.get(normalise(entry.name) + "街道", {}).get("street", set())
+            codes = {entry.code, *(code[:_DISTRICT] for code in named_after)}
+            self._add(entry.name, "road" if named_after else "place", codes)
         for alias, name in city.aliases.items():
             for kind, codes in self._names.get(normalise(name), {}).items():
                 # 石佛 is also the beginning of other names, as a bare name is.
@@ -369,7 +383,7 @@ class AddressBook:
         for method, sets, confidence in (
             ("community", communities, 0.85),
             ("bare_name", [f.codes for f in found.get("bare", ())], 0.7),
-            ("gazetteer", near, 0.75),
+            ("gazetteer", near + [f.codes for f in found.get("road", ())], 0.75),
         ):
             if not sets:
                 continue
@@ -452,6 +466,7 @@ _KINDS = {
     "community": "community",
     "turned": "community",
     "place": "poi",
+    "road": "road",
 }
 
 

@@ -56,6 +56,24 @@ def test_two_candidates_are_shown_and_none_is_taken() -> None:
     assert set(found.candidates) == {"410181001", "410183002", "410184002"}
 
 
+@pytest.mark.parametrize(
+    ("text", "grid"),
+    [
+        ("龙湖街道办公楼", "410105562"),
+        ("龙湖镇政府", "410184109"),
+        # 中牟县 has a 东风路街道 too, so a road of that name, whatever the gazetteer lists.
+        ("东风路附近", ""),
+        ("金水区东风路附近", "410105"),
+        ("花园路附近", "410105"),
+        ("大学路与航海路交叉口", "410103"),
+        ("紫荆山路与航海路交叉口", ""),
+        ("东风路与文化路交叉口东北角", "410105"),
+    ],
+)
+def test_roads_and_namesakes_tell_as_much_as_is_certain(text: str, grid: str) -> None:
+    assert BOOK.parse(text).grid == grid
+
+
 def test_a_wrong_district_is_repaired_and_less_certain() -> None:
     right, wrong = BOOK.parse("金水区花园路街道"), BOOK.parse("二七区花园路街道")
     assert right.street == wrong.street == "410105002"
