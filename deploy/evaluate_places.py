@@ -1,25 +1,37 @@
 """How well points and addresses are located, measured with the functions that the agent runs."""
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.errors import ShapelyError
 
 from schemas.city import CityPack, load_city
-from schemas.coordinates import TO_CGCS2000
+from schemas.coordinates import TO_CGCS2000, Floats
 from schemas.documents import read_rows
 from schemas.errors import QuanyuError
-from schemas.grids import Grid, GridLayer, Grids
+from schemas.grids import METRES_PER_DEGREE, Grid, GridLayer, Grids
 from streams.intake.address import AddressBook
 from streams.intake.locate import read_points
 
+#: So near to a border (m) digitising and datum decide on which side of it a point lies: WGS-84 and the
+#: plates' own systems are about so far apart.
+BORDER_METRES = 1.0
+#: How spreadsheets write a code that is a number.
+_WHOLE = re.compile(r"\A(\d+)\.0+\Z")
+
 
 def measure_points(points: Path, areas: Path, name: str) -> dict[str, Any]:
-    """Counts, and the share of points with an expectation that lie in the expected area."""
+    """Counts, and the share of points with an expectation that lie in the expected area.
+
+    ``border``: those with an expectation within :data:`BORDER_METRES` of a border, of which no rule can tell
+    by the point alone what a city's clerks took them for; ``border_agreed``: of these.
+    """
     layer = read_areas(areas, name)
     rows = [row for _, row in read_rows(points, ("id", "lon", "lat", "crs", "expected"))]
     given = [(row["lon"], row["lat"], row["crs"].upper().replace("-", "")) for row in rows]
@@ -27,9 +39,10 @@ def measure_points(points: Path, areas: Path, name: str) -> dict[str, Any]:
     reasons, lon, lat = read_points(given, TO_CGCS2000, bounds)
     found = layer.locate(lon, lat)
     codes = [layer.codes[i] if i >= 0 else "" for i in found]
-    expected = [row["expected"] for row in rows]
-    told = [(a, b) for a, b in zip(codes, expected, strict=True) if b]
-    agreed = sum(a == b for a, b in told)
+    expected = [_label(row["expected"]) for row in rows]
+    border = _near_border(layer, lon, lat).tolist()
+    told = [(a == b, near) for a, b, near in zip(codes, expected, border, strict=True) if b]
+    agreed = sum(right for right, _ in told)
     taken = reasons.count("")
     located = int((found >= 0).sum())
     return {
@@ -40,7 +53,30 @@ def measure_points(points: Path, areas: Path, name: str) -> dict[str, Any]:
         "agreement": round(agreed / len(told), 4) if told else None,
         "expected": len(told),
         "agreed": agreed,
+        "border": sum(near for _, near in told),
+        "border_agreed": sum(right and near for right, near in told),
     }
+
+
+def _label(value: Any) -> str:
+    """An area's name as text; a number without the decimals that a spreadsheet gave it."""
+    text = "" if value is None else str(value).strip()
+    whole = _WHOLE.match(text)
+    return whole[1] if whole else text
+
+
+def _near_border(layer: GridLayer, lon: Floats, lat: Floats) -> npt.NDArray[np.bool_]:
+    """Which points lie within :data:`BORDER_METRES` of a border."""
+    near = np.zeros(len(lon), dtype=np.bool_)
+    known = np.flatnonzero(np.isfinite(lon) & np.isfinite(lat))
+    if not len(known):
+        return near
+    flat = np.array([np.cos(np.radians(lat[known].mean())), 1.0])
+    borders = shapely.boundary(shapely.transform(layer.polygons, lambda xy: xy * flat))
+    points = np.asarray(shapely.points(lon[known] * flat[0], lat[known]))
+    within = BORDER_METRES / METRES_PER_DEGREE
+    near[known[shapely.STRtree(borders).query(points, "dwithin", distance=within)[0]]] = True
+    return near
 
 
 def read_areas(path: Path, name: str) -> GridLayer:
@@ -82,7 +118,7 @@ def read_areas(path: Path, name: str) -> GridLayer:
         west, south, east, north = polygon.bounds
         if west < -180 or east > 180 or south < -90 or north > 90:
             raise QuanyuError(f"{where}: coordinates are no degrees; write the areas in WGS-84")
-        by_code.setdefault("" if value is None else str(value), []).append(polygon)
+        by_code.setdefault(_label(value), []).append(polygon)
     array = np.empty(len(by_code), dtype=object)
     array[:] = [shapely.union_all(parts) for parts in by_code.values()]
     return GridLayer([Grid(code, code, "area", date(1970, 1, 1)) for code in by_code], array)

@@ -38,6 +38,8 @@ def test_every_point_is_counted_once_and_agreement_is_over_all_that_expect(tmp_p
     assert result["points"] == 8
     assert (result["located"], result["unlocated"], result["rejected"]) == (2, 2, 4)
     assert (result["agreed"], result["expected"], result["agreement"]) == (2, 4, 0.5)
+    # The point a metre outside, whose metres of longitude are shorter here.
+    assert (result["border"], result["border_agreed"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,39 @@ def test_an_area_that_is_none_names_its_feature(tmp_path: Path, geometry: Any, w
     points.write_text(POINTS)
     with pytest.raises(QuanyuError, match=f"feature 1: .*{word}"):
         measure_points(points, areas(tmp_path, geometry), "n")
+
+
+def test_a_code_is_one_whether_text_or_number(tmp_path: Path) -> None:
+    points = tmp_path / "points.csv"
+    points.write_text("id,lon,lat,crs,expected\n1,10.0211,50.0211,WGS84, 10001.0\n")
+    path = areas(tmp_path, {"type": "Polygon", "coordinates": [SQUARE]})
+    for number in ("10001", "10001.0", '"10001"'):
+        text = path.read_text().replace('"n": "a"', f'"n": {number}')
+        (tmp_path / "numbered.geojson").write_text(text)
+        assert measure_points(points, tmp_path / "numbered.geojson", "n")["agreement"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "row", ["1,NaN,NaN,WGS84,a", "1,0.0,90.0,WGS84,a", "1,180.0,-90.0,GCJ02,a", "1,,,,a"]
+)
+def test_poles_and_what_is_no_number_are_in_no_area(tmp_path: Path, row: str) -> None:
+    points = tmp_path / "points.csv"
+    points.write_text(f"id,lon,lat,crs,expected\n{row}\n")
+    result = measure_points(
+        points, areas(tmp_path, {"type": "Polygon", "coordinates": [SQUARE]}), "n"
+    )
+    assert (result["located"], result["agreement"]) == (0, 0.0)
+
+
+def test_a_point_where_areas_overlap_is_in_the_lowest_code_in_any_order(tmp_path: Path) -> None:
+    points = tmp_path / "points.csv"
+    points.write_text("id,lon,lat,crs,expected\n1,10.0211,50.0211,WGS84,a\n")
+    layer = json.loads(areas(tmp_path, {"type": "Polygon", "coordinates": [SQUARE]}).read_text())
+    layer["features"].append({**layer["features"][0], "properties": {"n": "b"}})
+    for features in (layer["features"], layer["features"][::-1]):
+        path = tmp_path / "overlap.geojson"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        assert measure_points(points, path, "n")["agreement"] == 1.0
 
 
 def test_an_area_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
