@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
 
 from deploy.city_build import apportion, build
 from schemas.city import load_city
@@ -48,3 +50,28 @@ def test_too_few_grids_for_their_parents_are_refused() -> None:
     assert sum(apportion(10, [1.0, 5.0, 0.1])) == 10
     with pytest.raises(QuanyuError, match="raise counts"):
         apportion(2, [1.0, 1.0, 1.0])
+
+
+def test_every_point_of_a_border_is_in_one_grid_at_every_level_whatever_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANYU_CACHE", str(tmp_path / "cache"))
+    city = load_city(str(write_whole_city(tmp_path / "city")))
+    build(city)
+    rng = np.random.default_rng(5)
+    layers = {level: city.grids.layer(level) for level in city.grids.levels}
+    lines = shapely.get_parts(shapely.boundary(layers["micro"].polygons))
+    corners = shapely.get_coordinates(lines)
+    share = rng.random((len(lines), 7))
+    between = shapely.line_interpolate_point(lines[:, None], share, normalized=True)
+    lon, lat = np.concatenate([corners, shapely.get_coordinates(between)]).T
+    found = city.grids.locate(lon, lat)
+    assert (found != "").all()
+    order = rng.permutation(len(lon))
+    assert (city.grids.locate(lon[order], lat[order]) == found[order]).all()
+    for level, layer in layers.items():
+        index = layer.locate(lon, lat)
+        assert (index >= 0).all()
+        # It lies in it, or as far outside as a corner's last digit.
+        away = shapely.distance(shapely.points(lon, lat), layer.polygons[index])
+        assert away.max() < 1e-9, level

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.coordinates import FROM_CGCS2000, TO_CGCS2000, gcj02_to_bd09, wgs84_to_gcj02
+from schemas.coordinates import (
+    FROM_CGCS2000,
+    TO_CGCS2000,
+    Plane,
+    gcj02_to_bd09,
+    wgs84_to_gcj02,
+)
 from schemas.grids import METRES_PER_DEGREE
 
 CHINA = st.tuples(st.floats(73.7, 135.0), st.floats(18.2, 53.5))
@@ -54,3 +60,30 @@ def test_what_is_not_a_number_stays_that_and_raises_nothing(crs: str) -> None:
     x, y = TO_CGCS2000[crs](np.array([np.nan, 113.65]), np.array([np.nan, 34.75]))
     assert np.isnan([x[0], y[0]]).all()
     assert np.isfinite([x[1], y[1]]).all()
+
+
+@given(
+    east=st.floats(-1.5, 1.5),
+    lat=st.floats(18.2, 53.5),
+    plane=st.builds(
+        Plane,
+        central_meridian=st.floats(75.0, 135.0),
+        origin_latitude=st.floats(0.0, 50.0),
+        scale=st.floats(0.9996, 1.0004),
+        false_easting=st.floats(-1e6, 1e6),
+        false_northing=st.floats(-1e7, 1e7),
+    ),
+)
+def test_a_citys_plane_there_and_back_is_less_than_a_metre(
+    east: float, lat: float, plane: Plane
+) -> None:
+    lon = plane.central_meridian + east
+    x, y = plane.to_cgcs2000(*plane.from_cgcs2000(np.array([lon]), np.array([lat])))
+    assert metres(lon, lat, x[0], y[0]) < 0.01
+
+
+@pytest.mark.parametrize("crs", sorted(TO_CGCS2000))
+@given(lon=st.floats(-180.0, 180.0), lat=st.sampled_from([-90.0, 90.0, 0.0]))
+def test_poles_and_the_equator_raise_nothing(crs: str, lon: float, lat: float) -> None:
+    x, y = TO_CGCS2000[crs](np.array([lon]), np.array([lat]))
+    assert (x.shape, y.shape) == ((1,), (1,))
