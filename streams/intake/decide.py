@@ -21,7 +21,7 @@ from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
 
-RULE_VERSION = "intake-5"
+RULE_VERSION = "intake-6"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
@@ -236,7 +236,7 @@ class IntakeStep:
                     f"occurred_at {raw['occurred_at'][:40]!r}",
                 )
             elif located.reason:
-                self._set(draft, "review", located.reason, "")
+                self._set(draft, "review", located.reason, located.detail)
             elif classified is None:
                 self._set(
                     draft,

@@ -34,6 +34,7 @@ _DISTRICT = LEVELS["district"]
 CONFLICT_METRES = 500.0
 #: Less certain names contradict no point: a road may bear the name of a street far away.
 CONFLICT_CONFIDENCE = 0.7
+CANDIDATES_SHOWN = 5
 #: Channels name the same few districts and streets again and again.
 FIELDS_KEPT = 4096
 
@@ -58,7 +59,8 @@ class Located(NamedTuple):
     """A place in the city, or the reason why it is none (then codes are empty).
 
     ``grid`` is the finest that is known, ``lon`` and ``lat`` are CGCS2000 degrees, ``method`` is point or
-    name.
+    name; ``confidence`` is 1 for a point, for names as of :class:`~streams.intake.address.Address`.
+    ``detail`` says for a reviewer what speaks for which grid.
     """
 
     district: str = ""
@@ -68,6 +70,8 @@ class Located(NamedTuple):
     lat: float | None = None
     method: str = ""
     reason: str = ""
+    confidence: float = 0.0
+    detail: str = ""
 
 
 def read_coordinate(text: str) -> tuple[float, int] | None:
@@ -182,21 +186,24 @@ class Locator:
         ):
             if reason or not code:
                 results[i] = Located(reason=reason or "outside_city")
-            elif self._contradicted(places[i], code, x, y):
-                results[i] = Located(reason="place_conflict")
+            elif named := self._contradicted(places[i], code, x, y):
+                detail = f"point in {code}, named {named}"
+                results[i] = Located(reason="place_conflict", detail=detail)
             else:
                 district = code[:_DISTRICT]
-                results[i] = Located(district, code, zone_of[district], x, y, "point")
+                results[i] = Located(
+                    district, code, zone_of[district], x, y, "point", confidence=1.0
+                )
         return results
 
-    def _contradicted(self, place: Place, code: str, lon: float, lat: float) -> bool:
-        """Whether a report names another place than its point, which lies in the grid ``code``."""
+    def _contradicted(self, place: Place, code: str, lon: float, lat: float) -> str:
+        """The grid that a report names beside a point in the grid ``code``, far from it; else empty."""
         address = place.texts[0] if place.texts else ""
         if not (place.district or place.street or address):
-            return False
+            return ""
         district = self._city.district_name(code[:_DISTRICT])
         if len(self._surveyed) == 1 and (district in place.district or district in address):
-            return False
+            return ""
         named = self._by_fields(place.district, place.street)
         if not named.grid:
             named = self._book.parse(place.district, place.street, address)
@@ -206,7 +213,7 @@ class Locator:
             or named.reason == "far_from_anchor"
             or code.startswith((named.grid, *named.candidates))
         ):
-            return False
+            return ""
         for layer in self._surveyed:
             length = LEVELS[layer.level]
             grid = named.grid[:length]
@@ -217,8 +224,8 @@ class Locator:
                 away = shapely.distance(shapely.Point(lon, lat), polygons).min()
                 metres = away * METRES_PER_DEGREE * cos(radians(lat))
                 if metres > CONFLICT_METRES:
-                    return True
-        return False
+                    return named.grid
+        return ""
 
     def _called_alike(self, level: str, one: str, other: str) -> bool:
         """Whether one is a zone without a surveyed border beside the other.
@@ -257,6 +264,11 @@ class Locator:
             if found.street and text is place.texts[0]:
                 break
         if not found.grid:
-            return Located(reason="ambiguous_place" if found.candidates else "no_location")
-        district = found.district
-        return Located(district, found.grid, self._city.zone_of[district], method="name")
+            if not found.candidates:
+                return Located(reason="no_location")
+            shown = ", ".join(found.candidates[:CANDIDATES_SHOWN])
+            rest = len(found.candidates) - CANDIDATES_SHOWN
+            detail = f"may be {shown}" + (f" and {rest} more" if rest > 0 else "")
+            return Located(reason="ambiguous_place", detail=detail)
+        zone = self._city.zone_of[found.district]
+        return Located(found.district, found.grid, zone, method="name", confidence=found.confidence)

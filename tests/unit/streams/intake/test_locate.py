@@ -93,7 +93,9 @@ def reported(point: tuple[float, float], *said: str) -> Place:
 def test_a_point_and_a_name_that_contradict_each_other_go_to_review(
     locator: Locator, said: tuple[str, ...]
 ) -> None:
-    assert locator.locate([reported(IN_WEST, *said)]) == [Located(reason="place_conflict")]
+    (found,) = locator.locate([reported(IN_WEST, *said)])
+    assert (found.reason, found.grid) == ("place_conflict", "")
+    assert found.detail.startswith(f"point in {WEST}, named {EAST}")
     (found,) = locator.locate([reported(IN_EAST, *said)])
     assert (found.district, found.method) == (EAST, "point")
 
@@ -175,14 +177,18 @@ def test_a_unique_name_is_a_place(locator: Locator, place: Place, district: str,
 def test_a_street_name_that_stands_twice_is_a_place_beside_its_district_only(
     locator: Locator,
 ) -> None:
-    assert locator.locate([named("", "同名街道")]) == [Located(reason="ambiguous_place")]
+    assert locator.locate([named("", "同名街道")]) == [
+        Located(reason="ambiguous_place", detail="may be 990102002, 990103002")
+    ]
     (found,) = locator.locate([named("东湾区", "同名街道")])
     assert found.grid == "990102002"
 
 
 def test_names_of_two_districts_are_ambiguous(locator: Locator) -> None:
     for text in ("从磨坊街道到山口镇", "东湾区与北原区交界", "从东湾区到北原区"):
-        assert locator.locate([named("", "", text)]) == [Located(reason="ambiguous_place")]
+        (found,) = locator.locate([named("", "", text)])
+        assert (found.reason, found.grid) == ("ambiguous_place", "")
+        assert found.detail.startswith("may be 99")
 
 
 def test_a_wrong_district_beside_a_unique_street_is_repaired(locator: Locator) -> None:
