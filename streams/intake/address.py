@@ -6,8 +6,8 @@ village stands there that is unique in the named district or the city, or when t
 road's bare name (花园路) is no street. A named district that contradicts everything else is repaired when
 the rest is unique in the city. What follows directly on a certain name is looked up inside of it alone: a
 community's short name with one of its compounds (碧沙岗锦绣家园) or with a villagers' group. One character
-that is wrong in a long name is mended when a single name of the named district is that near. Two
-candidates stay candidates.
+that is wrong in a name with its ending is mended when a single name of the named district is that near.
+Two candidates stay candidates.
 """
 
 import re
@@ -20,8 +20,14 @@ from schemas.grids import LEVELS
 
 #: Names are looked for in the beginning of a text only.
 TEXT_LIMIT = 600
-#: A name with fewer characters before its ending is too near to others to be mended.
-MENDED_LEAST = 3
+#: A name with fewer characters before its ending is too near to others to be mended. Streets are all in
+#: the list; hamlets that are in none are called as villages elsewhere are (马庄, 刘庄).
+MENDED_LEAST = {"street": 2, "community": 3}
+#: With so few characters before its ending, the wrong one must sound like the right one.
+MENDED_BY_SOUND = 2
+#: Characters of one syllable stand so near to each other in GB 2312, whose common ones are in the order of
+#: their sounds; the longest syllable (yi) has 53.
+SAME_SOUND = 25
 _DISTRICT, _STREET, _COMMUNITY = LEVELS["district"], LEVELS["street"], LEVELS["community"]
 
 _STREET_ENDING = re.compile(r"(街道|回族乡|镇|乡)$")
@@ -70,7 +76,7 @@ _GROUP = re.compile(r"第?[0-9一二三四五六七八九十]{1,3}(?:村民小?�
 
 #: Endings of names that may be mended, and how many characters stand before them.
 _MENDED_ENDING = re.compile(r"街道|办事处|镇|乡|社区|居委会|村委会|村")
-_MENDED_LENGTHS = range(MENDED_LEAST, 8)
+_MENDED_LENGTHS = range(min(MENDED_LEAST.values()), 8)
 
 _PARTS = re.compile(
     r"(?P<road>[\u4e00-\u9fff]{1,6}?(?:大道|快速路|路|街|巷|胡同))"
@@ -234,14 +240,14 @@ class AddressBook:
 
     def _add_masked(self) -> None:
         """Long names with each of their characters left out once."""
-        self._masked: dict[str, set[str]] = {}
+        self._masked: dict[str, list[tuple[str, set[str]]]] = {}
         for name, kinds in self._names.items():
             ending = next((e[0] for e in _MENDED_ENDING.finditer(name) if e.end() == len(name)), "")
-            codes = kinds.get("street", set()) | kinds.get("community", set())
             stem = len(name) - len(ending)
-            if ending and codes and stem in _MENDED_LENGTHS:
-                for masked in _masks(name, stem):
-                    self._masked.setdefault(masked, set()).update(codes)
+            for kind, least in MENDED_LEAST.items():
+                if ending and kind in kinds and least <= stem < _MENDED_LENGTHS.stop:
+                    for masked, character in _masks(name, stem):
+                        self._masked.setdefault(masked, []).append((character, kinds[kind]))
 
     def _mend(self, text: str, found: dict[str, list[_Found]]) -> Address | None:
         """The street of a name with one wrong character, when the named district has just one such name."""
@@ -257,8 +263,10 @@ class AddressBook:
                     break
                 before = text[start - 1] if start else ""
                 if start in ends or before in _BEFORE or not "\u4e00" <= before <= "\u9fff":
-                    for masked in _masks(text[start : ending.end()], stem):
-                        near |= _inside(self._masked.get(masked, ()), within)
+                    for masked, heard in _masks(text[start : ending.end()], stem):
+                        for meant, codes in self._masked.get(masked, ()):
+                            if stem > MENDED_BY_SOUND or _sound_alike(heard, meant):
+                                near |= _inside(codes, within)
         if len({code[:_STREET] for code in near}) != 1:
             return None
         return Address(min(near)[:_STREET], 0.6, "mended")
@@ -470,10 +478,21 @@ _KINDS = {
 }
 
 
-def _masks(name: str, stem: int) -> Iterator[str]:
-    """A name with each of its first characters left out."""
+def _masks(name: str, stem: int) -> Iterator[tuple[str, str]]:
+    """A name with each of its first characters left out, and the character."""
     for i in range(stem):
-        yield f"{name[:i]}?{name[i + 1 :]}"
+        yield f"{name[:i]}?{name[i + 1 :]}", name[i]
+
+
+def _sound_alike(one: str, other: str) -> bool:
+    """Whether two common characters are probably of one syllable: an input method takes one for another."""
+    ranks = []
+    for character in (one, other):
+        code = character.encode("gb2312", "ignore")
+        if len(code) != 2 or not 0xB0 <= code[0] <= 0xD7:
+            return False
+        ranks.append((code[0] - 0xB0) * 94 + code[1] - 0xA1)
+    return abs(ranks[0] - ranks[1]) <= SAME_SOUND
 
 
 def _inside(codes: Iterable[str], scope: Iterable[str]) -> frozenset[str]:

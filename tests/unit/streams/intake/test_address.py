@@ -86,16 +86,18 @@ def test_a_wrong_district_is_repaired_and_less_certain() -> None:
     [
         ("金水区花圆路街道12号", "410105002"),
         ("中原区碧纱岗社区3号楼", "410102001"),
-        # No district, a short name, two characters, and the end of a longer name.
+        ("新密市超花镇", "410183104"),
+        # No district, a village's short name, two characters, and the end of a longer name.
         ("花圆路街道12号", ""),
-        ("新密市超花镇", ""),
+        ("中牟县车刘村", ""),
+        ("中牟县星沙镇", ""),
         ("金水区化圆路街道", ""),
         ("金水区西花圆路街道", ""),
         # As near to a name of the district as it is the name of another: either may be wrong.
         ("荥阳市京广路街道", ""),
     ],
 )
-def test_one_wrong_character_of_a_long_name_is_mended_in_the_named_district(
+def test_one_wrong_character_of_a_name_is_mended_in_the_named_district(
     text: str, street: str
 ) -> None:
     found = BOOK.parse(text)
