@@ -51,7 +51,8 @@ class MergeStep:
     def __init__(self, city: CityPack, codec: Codec, policy: MergePolicy | None = None) -> None:
         self._codec = codec
         self._policy = policy or city_policy(city)
-        self._placer = Placer(self._policy)
+        districts = [*city.districts.names, *(area.name for area in city.areas.values())]
+        self._placer = Placer(self._policy, districts)
         self._encode_event = codec.encoder("Event")
         self._encode_link = codec.encoder("Link")
         self._limit = DeadLetterLimit()

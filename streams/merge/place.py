@@ -11,7 +11,7 @@ it concerns be decided again, in order.
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -77,6 +77,8 @@ class Verdict:
     recurs_of: str | None = None
     #: Whether it says where else its event is; see :func:`_learns`.
     teaches: bool = False
+    #: Whether it joined an event at its own place, whose point is known.
+    settled: bool = False
 
 
 @dataclass(slots=True)
@@ -94,8 +96,10 @@ class Candidate:
 class Placer:
     """The decisions of one policy."""
 
-    def __init__(self, policy: MergePolicy) -> None:
+    def __init__(self, policy: MergePolicy, districts: Iterable[str] = ()) -> None:
+        """``districts``: an address that begins with one of these names has no namesake in the city."""
         self.policy = policy
+        self._districts = tuple(filter(None, districts))
         self._rules: dict[str, Rule] = {}
         self._groups = {code: group[0] for group in policy.alike for code in group}
         self._members = {group[0]: group for group in policy.alike}
@@ -165,7 +169,12 @@ class Placer:
                 return verdict
         verdict = self._by_token(state, seen)
         if verdict is not None:
-            return verdict
+            event = state.events[verdict.event] if verdict.relation not in OPENING else None
+            if event is None or point_of(event, (seen.at, seen.rank)) is not None:
+                return verdict
+            # Nobody knows where that one is; where this one is, its matter may be known already.
+            other = self._by_likeness(state, seen, late) if rule.mode != "never" else verdict
+            return other if other.settled else verdict
         if rule.mode == "never":
             return self._open(seen, "classes of this kind are never merged")
         return self._by_likeness(state, seen, late)
@@ -283,6 +292,7 @@ class Placer:
         # What the device itself called over it raises anew.
         before = self._alarm_before(state, seen) if seen.device else None
         over = before[4] if before is not None and before[3] == "cleared" else ""
+        reach = rule.radius_m + TAPPED_M if rule.mode == "point" else NAMESAKE_M
         place_worth, delay_worth = rule.weights.place, rule.weights.delay
         for token in self._near_places(seen, rule, group):
             kind = token[0]
@@ -311,13 +321,11 @@ class Placer:
                         distance = metres(lon, lat, *at)
                     if kind == "a":
                         # Streets have namesakes; and two points say more than two numbers of houses.
-                        if distance > (
-                            rule.radius_m + TAPPED_M if rule.mode == "point" else NAMESAKE_M
-                        ):
+                        if distance > reach and not seen.building.startswith(self._districts):
                             continue
                         distance = SAME_ADDRESS
                     else:
-                        if kind == "n" and distance > rule.radius_m:
+                        if kind == "n" and distance > reach:
                             continue
                         if kind == "g" and seen.building and event.building:
                             continue
@@ -356,7 +364,9 @@ class Placer:
             verdict.score, verdict.candidate = -best[1], found.event.id
             return verdict
         teaches = found.distance <= LEARN_M
-        return self._join(state, seen, found.event, -best[1], reason, teaches=teaches)
+        verdict = self._join(state, seen, found.event, -best[1], reason, teaches=teaches)
+        verdict.settled = found.pointed and verdict.relation not in OPENING
+        return verdict
 
     def _by_name(self, state: MergeState, seen: Seen, named: list[Candidate]) -> Verdict | None:
         """The one event of a place of that name, or the one told in nearly the same words."""
@@ -365,9 +375,12 @@ class Placer:
         same = [c for c in named if c.distance == SAME_NAME]
         pointed = [c for c in same if c.pointed]
         if len(pointed) > 1 and _scattered(pointed, (seen.at, seen.rank)):
-            verdict = self._open(seen, "several places have this name")
-            verdict.candidate = min(c.event.id for c in pointed)
-            return verdict
+            # Which of them, nobody knows; but one who said no more told of the same.
+            pointed, same = [], [c for c in same if not c.pointed]
+            if not same:
+                verdict = self._open(seen, "several places have this name")
+                verdict.candidate = min(c.event.id for c in named)
+                return verdict
         chosen = pointed or same or named
         if not chosen:
             return None
@@ -379,8 +392,10 @@ class Placer:
         how = "same name of the place" if found.distance == SAME_NAME else "same place by name"
         likeness = alike[found.event.id]
         reason = f"{how}, {found.delay / HOUR_MS:.1f} h, words alike {likeness:.2f}"
-        teaches = found.distance == SAME_NAME
-        return self._join(state, seen, found.event, score, reason, teaches=teaches)
+        named_so = found.distance == SAME_NAME
+        verdict = self._join(state, seen, found.event, score, reason, teaches=named_so)
+        verdict.settled = named_so and found.pointed and verdict.relation not in OPENING
+        return verdict
 
     def _alarm_before(self, state: MergeState, seen: Seen) -> AlarmSeen | None:
         alarms = state.alarms.get(_device(seen))
@@ -556,6 +571,7 @@ class Placer:
         for event, learnt in told:
             if event is not None and (opening or learnt is not None):
                 places.append(("e", event.id))
+                places += [("t", token) for token, _, _ in event.tokens]
             if event is not None and learnt is not None:
                 places += self._around(self._event_places(event, learnt))
         key = seen.at, seen.rank
@@ -822,8 +838,8 @@ def _alike(seen: Seen, event: OpenEvent) -> float:
 def _scattered(candidates: list[Candidate], key: Key) -> bool:
     """Whether events whose points are known lie at several places."""
     points = [point for c in candidates if (point := point_of(c.event, key)) is not None]
-    radius = max(c.rule.radius_m for c in candidates)
-    return any(metres(*one, *other) > radius for one, other in combinations(points, 2))
+    reach = max(c.rule.radius_m for c in candidates) + TAPPED_M
+    return any(metres(*one, *other) > reach for one, other in combinations(points, 2))
 
 
 def _device(seen: Seen) -> Token:
