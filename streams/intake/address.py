@@ -39,6 +39,10 @@ _COMMUNITY_ENDING = re.compile(
 _BEFORE = frozenset("在到住位于的是和与及跟从往去至省市区县镇乡道办处号内里旁边我们")
 #: What makes another name of the bare name of a street or district before it.
 _GOES_ON = frozenset("路街大巷道苑园城府小广桥河湖塔站医机中新东西南北学万")
+#: What may stand behind a bare name in the middle of a sentence that names no district: 白沙那边, not 白沙湾.
+_BEHIND = re.compile(
+    r"$|[^\u4e00-\u9fff]|附近|对面|旁|那|这|路口|门口|[往向以][东南西北]|[前后]面|一带|周边|境内|辖区|内|上|片区|地区"
+)
 _ROAD_END = ("路", "街", "道", "巷")
 #: A city or county that an address begins with (浙江省温州市苍南县…), and what leads from it to the name. In
 #: no city's name stands what sentences are made with (多次向市政府反映…).
@@ -225,7 +229,7 @@ class AddressBook:
                 self._add(stem + form, "community", [place.code])
             self._add(stem + ("社区" if village else "村"), "turned", [place.code])
             if len(stem) >= 4 and not stem.endswith(_ROAD_END):
-                self._add(stem, "turned", [place.code])
+                self._add(stem, "stem", [place.code])
 
     def _add_gazetteer(self, city: CityPack) -> None:
         for entry in city.gazetteer:
@@ -305,7 +309,7 @@ class AddressBook:
                     continue
                 end = position + len(name)
                 goes_on = end < len(text) and text[end] in _GOES_ON
-                kinds = [n for n in entry if not (goes_on and n.kind in ("bare", "hint"))]
+                kinds = [n for n in entry if not (goes_on and n.kind in ("bare", "hint", "stem"))]
                 if not kinds:
                     continue
                 before = text[position - 1] if position > free_from else ""
@@ -321,16 +325,27 @@ class AddressBook:
         """Where the texts, read as one, are; the same texts always give the same. Raises nothing."""
         text = "，".join(map(normalise, texts))
         found: dict[str, list[_Found]] = {}
+        loose: list[_Found] = []
         for name in self._find(text):
             if self._is_elsewhere(text[max(0, name.start - _ELSEWHERE_REACH) : name.start]):
                 continue
+            if name.kind in ("bare", "stem") and not _BEHIND.match(text, name.end):
+                loose.append(name)
+                continue
             # The end of a longer, unknown name is none: 大刘庄村 is not 刘庄村.
-            if not name.inner or name.kind in ("street", "district") or name.end - name.start >= 5:
+            whole = name.kind in ("street", "district") or name.end - name.start >= 5
+            if not name.inner or (whole and name.kind != "old"):
+                found.setdefault(name.kind, []).append(name)
+        named = [*found.get("district", ()), *found.get("hint", ())]
+        within: frozenset[str] = frozenset().union(*(f.codes for f in named))
+        for name in loose:
+            # Beside its district even a word of the language is likely the place.
+            if not name.inner and _inside(name.codes, within):
                 found.setdefault(name.kind, []).append(name)
         result = self._decide(found)
         if not result.street:
             result = self._mend(text, found) or result
-        elif result.method == "repaired" and not (found.get("community") or found.get("turned")):
+        elif result.method == "repaired" and not found.keys() & {"community", "turned", "stem"}:
             # Either the district is wrong or a character: nothing else tells which.
             mended = self._mend(text, found)
             if mended:
@@ -349,7 +364,7 @@ class AddressBook:
     def _finer(self, text: str, found: dict[str, list[_Found]], grid: str) -> str:
         """The one grid inside of a certain one whose name follows directly on a name of that."""
         followed = [grid]
-        for kind in ("community", "turned", "street", "old", "bare"):
+        for kind in ("community", "turned", "stem", "street", "old", "bare"):
             for name in found.get(kind, ()):
                 followed += [
                     self._follow(code, text, name.end)
@@ -381,7 +396,7 @@ class AddressBook:
         bare = {f.start: f.codes for f in found.get("bare", ())}
         communities = [
             f.codes | bare.get(f.start, frozenset())
-            for f in found.get("community", ()) or found.get("turned", ())
+            for f in found.get("community", ()) or found.get("turned", ()) or found.get("stem", ())
         ]
         for kind, confidence in (("street", 0.95), ("old", 0.8)):
             streets = [f.codes for f in found.get(kind, ())]
@@ -473,6 +488,7 @@ _KINDS = {
     "bare": "street",
     "community": "community",
     "turned": "community",
+    "stem": "community",
     "place": "poi",
     "road": "road",
 }

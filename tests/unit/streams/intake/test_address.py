@@ -122,6 +122,21 @@ def test_a_name_in_another_citys_address_is_none_of_this_city(text: str, street:
     assert BOOK.parse(text).street == street
 
 
+@pytest.mark.parametrize(
+    ("text", "street"),
+    [
+        ("道路两侧梧桐树飘絮严重", ""),
+        ("我家小区，九龙仓物业不作为", ""),
+        ("请给新城国际花都装路灯", ""),
+        ("在场的有荷花园街道办事处人员", ""),
+        ("白沙那边路灯不亮", "410122105"),
+        ("中牟县白沙的路灯不亮", "410122105"),
+    ],
+)
+def test_words_of_the_language_are_no_places_unless_said_as_such(text: str, street: str) -> None:
+    assert BOOK.parse(text).street == street
+
+
 def test_a_phrase_is_never_more_certain_than_its_anchor() -> None:
     anchor = BOOK.parse("中原区碧沙岗社区")
     for phrase in ("向东50米", "对面", "附近"):
