@@ -39,11 +39,13 @@ class Alarm(_Model):
 
     ``state`` lasts (ponding, blocked fire lane): an alarm at most ``minutes`` after the one before says
     that it is still open. ``event`` happens (fire, e-bike in a lift): only within ``minutes`` of the first
-    is it the same.
+    is it the same. Devices stand still and know where: alarms of two are one matter only within ``radius_m``,
+    which counts where it is less than the class's.
     """
 
     kind: Literal["state", "event"] = "state"
     minutes: float = Field(default=30.0, gt=0, le=24 * 60)
+    radius_m: float = Field(default=50.0, gt=0, le=2000)
 
 
 class Rule(_Model):

@@ -289,9 +289,7 @@ class Placer:
         alarm_ms = (
             rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind == "event" else 0.0
         )
-        # What the device itself called over it raises anew.
-        before = self._alarm_before(state, seen) if seen.device else None
-        over = before[4] if before is not None and before[3] == "cleared" else ""
+        over = self._over(state, seen, rule) if seen.device else ""
         reach = rule.radius_m + TAPPED_M if rule.mode == "point" else NAMESAKE_M
         place_worth, delay_worth = rule.weights.place, rule.weights.delay
         for token in self._near_places(seen, rule, group):
@@ -309,7 +307,9 @@ class Placer:
                 worth, pointed, found = place_worth, True, near
                 if kind == "c":
                     distance = metres(lon or 0.0, lat or 0.0, anchor.lon or 0.0, anchor.lat or 0.0)
-                    if distance > rule.radius_m:
+                    if distance > rule.radius_m or (
+                        seen.device and event.device and distance > rule.alarm.radius_m
+                    ):
                         continue
                     if rule.mode == "address" and seen.building and event.building:
                         continue
@@ -403,6 +403,23 @@ class Placer:
             return None
         index = bisect_left(alarms, (seen.at, seen.rank))
         return alarms[index - 1] if index else None
+
+    def _over(self, state: MergeState, seen: Seen, rule: Rule) -> str:
+        """The device's own event that it called over: its next alarm raises it anew.
+
+        A state that comes back within the gap of a session never was over. An event that others opened is
+        not the device's to end.
+        """
+        before = self._alarm_before(state, seen)
+        if before is None or before[3] != "cleared":
+            return ""
+        event = state.events.get(before[4])
+        if event is None or event.device != seen.device:
+            return ""
+        away = abs(seen.occurred_at - before[2])
+        return (
+            "" if rule.alarm.kind == "state" and away <= rule.alarm.minutes * 60_000 else event.id
+        )
 
     def _akin(self, one: str, other: str) -> bool:
         """Whether a photo of one class can be of the other: of one main class, or alike."""
