@@ -277,7 +277,8 @@ class AddressBook:
 
     def _add_compounds(self, city: CityPack, compounds: Iterable[tuple[str, str, bool]]) -> None:
         stems: dict[str, dict[str, set[str]]] = {}
-        stem_of: dict[str, str] = {}
+        #: Community → its name without what it is.
+        self.stems = stem_of = dict[str, str]()
         for place in city.communities:
             stem = normalise(_COMMUNITY_ENDING.sub("", place.name))
             if len(stem) >= 2:

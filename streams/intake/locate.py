@@ -19,7 +19,7 @@ import shapely
 from schemas.city import CityPack
 from schemas.coordinates import Floats, Pair
 from schemas.errors import QuanyuError
-from schemas.grids import LEVELS, METRES_PER_DEGREE
+from schemas.grids import LEVELS, METRES_PER_DEGREE, GridLayer
 from streams.intake.address import AddressBook
 
 #: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
@@ -28,10 +28,14 @@ MIN_DECIMALS = 3
 PLANE = "CITY"
 #: What lies outside 1970 … 2100 is no date of a grid; a received number may be anything.
 _LATEST_MS = 4_102_444_800_000
-_DISTRICT = LEVELS["district"]
+_DISTRICT, _COMMUNITY = LEVELS["district"], LEVELS["community"]
 #: A point so far outside of the place that is named contradicts it: more than the outer borders of a pack
 #: may be off and a pin may scatter, less than GCJ-02 taken for WGS-84 moves a point (some 570 m).
 CONFLICT_METRES = 500.0
+#: Pins and receivers scatter by less than this around what they mean.
+SCATTER_METRES = 150.0
+#: Systems of degrees, and under which name each is tried in place of another.
+DEGREES = {"WGS84": "WGS84", "CGCS2000": "WGS84", "GCJ02": "GCJ02", "BD09": "BD09"}
 #: Less certain names contradict no point: a road may bear the name of a street far away.
 CONFLICT_CONFIDENCE = 0.7
 CANDIDATES_SHOWN = 5
@@ -140,6 +144,15 @@ def read_points(
     return reasons, lon, lat
 
 
+def _metres(layer: GridLayer, code: str, lon: float, lat: float) -> float:
+    """How far a point lies outside of a grid, rather less; 0 when there is no such grid."""
+    first, end = np.searchsorted(layer.codes, code), np.searchsorted(layer.codes, code, "right")
+    if first == end:
+        return 0.0
+    away = shapely.distance(shapely.Point(lon, lat), layer.polygons[first:end]).min()
+    return float(away) * METRES_PER_DEGREE * cos(radians(lat))
+
+
 class Locator:
     """Locates batches of places in one city; reads the city's grids when it is made.
 
@@ -186,7 +199,9 @@ class Locator:
         ):
             if reason or not code:
                 results[i] = Located(reason=reason or "outside_city")
-            elif named := self._contradicted(places[i], code, x, y):
+            elif (named := self._contradicted(places[i], code, x, y)) or (
+                named := self._in_another_system(places[i], code, x, y)
+            ):
                 detail = f"point in {code}, named {named}"
                 results[i] = Located(reason="place_conflict", detail=detail)
             else:
@@ -219,12 +234,36 @@ class Locator:
             grid = named.grid[:length]
             if len(grid) < length or code.startswith(grid):
                 continue
-            polygons = layer.polygons[layer.codes == grid]
-            if len(polygons) and not self._alike(layer.level, grid, code[:length]):
-                away = shapely.distance(shapely.Point(lon, lat), polygons).min()
-                metres = away * METRES_PER_DEGREE * cos(radians(lat))
-                if metres > CONFLICT_METRES:
-                    return named.grid
+            if (
+                not self._alike(layer.level, grid, code[:length])
+                and _metres(layer, grid, lon, lat) > CONFLICT_METRES
+            ):
+                return named.grid
+        return ""
+
+    def _in_another_system(self, place: Place, code: str, lon: float, lat: float) -> str:
+        """The community that is named, when the point lies there in another system than it says; else empty.
+
+        So far off by chance is improbable, so that here generated borders serve as well.
+        """
+        address = place.texts[0] if place.texts else ""
+        stem = self._book.stems.get(code[:_COMMUNITY], "")
+        if not address or (stem and stem in address) or "community" not in self._grids.levels:
+            return ""
+        if place.crs not in DEGREES:
+            return ""
+        named = self._book.parse(place.district, place.street, address)
+        grid = named.grid[:_COMMUNITY]
+        if len(grid) < _COMMUNITY or code.startswith(grid) or named.method == "repaired":
+            return ""
+        layer = self._grids.layer("community")
+        if _metres(layer, grid, lon, lat) <= SCATTER_METRES:
+            return ""
+        east, north = np.array([float(place.lon)]), np.array([float(place.lat)])
+        for crs in set(DEGREES.values()) - {DEGREES[place.crs]}:
+            x, y = self._systems[crs](east, north)
+            if _metres(layer, grid, float(x[0]), float(y[0])) <= SCATTER_METRES / 3:
+                return named.grid
         return ""
 
     def _called_alike(self, level: str, one: str, other: str) -> bool:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
+from deploy.city_build import build
 from schemas.city import CityPack, load_city
 from schemas.coordinates import FROM_CGCS2000
-from streams.intake.locate import Located, Locator, Place, read_coordinate
+from schemas.grids import METRES_PER_DEGREE
+from streams.intake.locate import SCATTER_METRES, Located, Locator, Place, read_coordinate
 from tests.unit.tiny_city import (
     EAST,
     HARBOUR,
@@ -18,6 +21,7 @@ from tests.unit.tiny_city import (
     NORTH,
     WEST,
     write_city,
+    write_whole_city,
 )
 
 
@@ -137,6 +141,42 @@ def test_a_zone_without_a_surveyed_border_contradicts_its_neighbours_never(tmp_p
     ):
         (found,) = locator.locate([reported(point, name, "", "")])
         assert (found.reason == "place_conflict") is conflict
+
+
+def test_a_point_that_lies_where_is_named_in_another_system_only_goes_to_review(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANYU_CACHE", str(tmp_path / "cache"))
+    folder = write_whole_city(tmp_path / "city")
+    lines = (folder / "communities.csv").read_text(encoding="utf-8").splitlines()
+    named = zip(lines[1:], "春夏秋冬梅兰竹菊松柏桃李", strict=True)
+    rows = [f"{code},{name}溪社区,{street}" for (code, _, street), name in
+            ((line.split(","), name) for line, name in named)]  # fmt: skip
+    (folder / "communities.csv").write_text("\n".join([lines[0], *rows]), encoding="utf-8")
+    city = load_city(str(folder))
+    build(city)
+    layer = city.grids.layer("community")
+    rng = np.random.default_rng(3)
+    lon, lat = rng.uniform(20.0, 20.2, 400), rng.uniform(50.0, 50.1, 400)
+    where = layer.locate(lon, lat)
+    x, y = FROM_CGCS2000["GCJ02"](lon, lat)
+    as_plain = layer.locate(x, y)
+    places = [
+        Place(f"{x[i]:.7f}", f"{y[i]:.7f}", crs, "", "", (layer.names[where[i]] + "3号楼",))
+        for crs in ("GCJ02", "WGS84")
+        for i in range(len(lon))
+    ]
+    results = Locator(city).locate(places)
+    right, mistaken = results[: len(lon)], results[len(lon) :]
+    assert {found.reason for found in right} == {""}
+    away = shapely.distance(shapely.points(x, y), layer.polygons[where]) * METRES_PER_DEGREE
+    far = (away > 1.6 * SCATTER_METRES).tolist()  # a degree of longitude is shorter there
+    assert sum(far) > 5
+    for i, found in enumerate(mistaken):
+        if far[i]:
+            assert found.reason in ("place_conflict", "outside_city")
+        elif where[i] == as_plain[i]:
+            assert found.reason == ""
 
 
 def test_one_bad_point_spoils_no_other_of_its_batch(locator: Locator) -> None:
