@@ -45,6 +45,8 @@ SAME_WORDS = 0.6
 NAMESAKE_M = 500.0
 #: A spot tapped on a map lies so far from the house whose number is told with it.
 TAPPED_M = 75.0
+#: Two who name different houses so far apart tell of two matters, even where a class reaches farther.
+NEIGHBOURS_M = 150.0
 #: An event learns where else it can be joined from reports at most so far from it; so many names and houses.
 LEARN_M, NAMES_LEARNT, HOUSES_LEARNT = 100.0, 4, 3
 #: In place of a distance: the same house, the same name of a place, the same words.
@@ -311,8 +313,10 @@ class Placer:
                         seen.device and event.device and distance > rule.alarm.radius_m
                     ):
                         continue
-                    if rule.mode == "address" and seen.building and event.building:
-                        continue
+                    if seen.building and event.building:
+                        apart = distance > NEIGHBOURS_M and seen.building != event.building
+                        if apart or rule.mode == "address":
+                            continue
                     worth *= 1.0 - distance / rule.radius_m
                 else:
                     at = point_of(event, key)

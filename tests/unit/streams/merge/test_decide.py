@@ -394,3 +394,64 @@ def test_in_one_message_an_alarm_comes_before_its_end_whatever_their_ids(
     assert found[began] == found[ended] == event_id(began)
     (event,) = records(codec, outputs, "events")
     assert (event["report_count"], event["cleared_at"]) == (2, NOW)
+
+
+def alarm(name: str, device: str, minutes: float, state: str = "open", **fields: Any) -> Record:
+    return report(name, hours=minutes / 60.0, device=device, alarm_state=state, **fields)
+
+
+def test_devices_apart_tell_of_two_matters_where_people_would_tell_of_one(
+    step: MergeStep, codec: Codec
+) -> None:
+    near, far = (
+        {"lat": IN_WEST[1] + 20.0 / METRES_PER_DEGREE},
+        {"lat": IN_WEST[1] + 70.0 / METRES_PER_DEGREE},
+    )
+    assert one_event(step, codec, alarm("a", "d1", 0.0), alarm("b", "d2", 1.0, **near))
+    assert not one_event(step, codec, alarm("a", "d1", 0.0), alarm("b", "d2", 1.0, **far))
+    assert one_event(step, codec, report("a"), report("b", 70.0))
+    assert one_event(step, codec, report("a"), alarm("b", "d2", 1.0, **far))
+
+
+def test_a_state_that_comes_back_at_once_was_not_over_but_later_it_is_raised_anew(
+    step: MergeStep, codec: Codec
+) -> None:
+    up, over = alarm("a", "d1", 0.0), alarm("b", "d1", 10.0, "cleared")
+    gap = step._placer.rule("0101").alarm.minutes
+    assert one_event(step, codec, up, over, alarm("c", "d1", 10.0 + gap / 2))
+    assert not one_event(step, codec, up, over, alarm("c", "d1", 11.0 + gap))
+    # What people opened goes on whatever the device says.
+    told = report("told")
+    assert one_event(step, codec, told, up, over, alarm("c", "d1", 11.0 + gap))
+
+
+def test_two_houses_far_apart_are_two_matters_though_the_class_reaches_farther(
+    step: MergeStep, codec: Codec
+) -> None:
+    lamp: Record = {"class_code": "0201"}
+    assert step._placer.rule("0201").radius_m == 300
+    one = report("a", **lamp, address="磨坊边12号")
+    assert not one_event(step, codec, one, report("b", 200.0, **lamp, address="磨坊边14号"))
+    assert one_event(step, codec, one, report("b", 100.0, **lamp, address="磨坊边14号"))
+    assert one_event(step, codec, one, report("b", 200.0, **lamp))
+
+
+def test_a_house_under_its_whole_address_has_no_namesake(step: MergeStep, codec: Codec) -> None:
+    whole: Record = {"address": "西山区磨坊边12号"}
+    assert one_event(step, codec, report("a", **whole), report("b", 3_000.0, **whole))
+    short: Record = {"address": "磨坊边12号"}
+    assert not one_event(step, codec, report("a", **short), report("b", 3_000.0, **short))
+
+
+def test_what_is_handed_over_from_nowhere_goes_to_the_event_at_its_own_place(
+    step: MergeStep, codec: Codec
+) -> None:
+    vague, known, _, late = links(
+        step,
+        codec,
+        report("a", **MILL, **NOWHERE),
+        report("b", **HOUSE),
+        report("c", 30.0, **MILL),
+        report("d", 10.0, **HOUSE, forwarded_from="test/a"),
+    )
+    assert vague["event_id"] != known["event_id"] == late["event_id"]
