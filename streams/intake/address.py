@@ -337,12 +337,13 @@ class AddressBook:
             whole = name.kind in ("street", "district") or name.end - name.start >= 5
             if not name.inner or (whole and name.kind != "old"):
                 found.setdefault(name.kind, []).append(name)
-        named = [*found.get("district", ()), *found.get("hint", ())]
-        within: frozenset[str] = frozenset().union(*(f.codes for f in named))
-        for name in loose:
-            # Beside its district even a word of the language is likely the place.
-            if not name.inner and _inside(name.codes, within):
-                found.setdefault(name.kind, []).append(name)
+        if loose:
+            named = [*found.get("district", ()), *found.get("hint", ())]
+            within: frozenset[str] = frozenset().union(*(f.codes for f in named))
+            for name in loose:
+                # Beside its district even a word of the language is likely the place.
+                if not name.inner and _inside(name.codes, within):
+                    found.setdefault(name.kind, []).append(name)
         result = self._decide(found)
         if not result.street:
             result = self._mend(text, found) or result
@@ -354,6 +355,15 @@ class AddressBook:
         if result.street:
             result = result._replace(grid=self._finer(text, found, result.grid))
         return _away(result, text) if result.grid else result
+
+    def inside(self, found: Address, street: str, text: str) -> Address:
+        """What :meth:`parse` would find of a text that has the name of a certain street in it once, with the
+        community or compound right behind; else ``found``. Much faster."""
+        text, name = normalise(text), normalise(street)
+        before, _, behind = text.partition(name) if name else ("", "", "")
+        if not behind or name in behind or len(found.grid) != _STREET or _NEAR.search(text):
+            return found
+        return found._replace(grid=self._follow(found.grid, text, len(before) + len(name)))
 
     def _is_elsewhere(self, before: str) -> bool:
         """Whether what stands before a name says that it is one of another city."""

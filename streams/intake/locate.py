@@ -20,7 +20,7 @@ from schemas.city import CityPack
 from schemas.coordinates import Floats, Pair
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, METRES_PER_DEGREE, GridLayer
-from streams.intake.address import AddressBook
+from streams.intake.address import TEXT_LIMIT, Address, AddressBook
 
 #: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
 #: hundreds at (39, -77)). Metres of the city's plane may be whole.
@@ -39,8 +39,8 @@ DEGREES = {"WGS84": "WGS84", "CGCS2000": "WGS84", "GCJ02": "GCJ02", "BD09": "BD0
 #: Less certain names contradict no point: a road may bear the name of a street far away.
 CONFLICT_CONFIDENCE = 0.7
 CANDIDATES_SHOWN = 5
-#: Channels name the same few districts and streets again and again.
-FIELDS_KEPT = 4096
+#: Channels name the same districts and streets, and devices their own addresses, again and again.
+PARSED_KEPT = 4096
 
 
 class Place(NamedTuple):
@@ -171,12 +171,12 @@ class Locator:
         self._systems = city.systems
         self._bounds = shapely.total_bounds(city.districts.polygons)
         self._book = AddressBook(city, self._grids.names("compound"))
-        self._by_fields = lru_cache(FIELDS_KEPT)(self._book.parse)
+        self._parsed = lru_cache(PARSED_KEPT)(self._book.parse)
         # Generated borders contradict nobody.
         self._surveyed = [
             city.own_layer(level) for level in ("street", "district") if level in city.shipped
         ]
-        self._alike = lru_cache(FIELDS_KEPT)(self._called_alike)
+        self._alike = lru_cache(PARSED_KEPT)(self._called_alike)
 
     def locate(self, places: Sequence[Place]) -> list[Located]:
         """One result for each place, in order."""
@@ -219,9 +219,9 @@ class Locator:
         district = self._city.district_name(code[:_DISTRICT])
         if len(self._surveyed) == 1 and (district in place.district or district in address):
             return ""
-        named = self._by_fields(place.district, place.street)
+        named = self._parse(place.district, place.street)
         if not named.grid:
-            named = self._book.parse(place.district, place.street, address)
+            named = self._parse(place.district, place.street, address)
         if (
             named.confidence < CONFLICT_CONFIDENCE
             or named.method in ("bare_name", "repaired")
@@ -252,7 +252,7 @@ class Locator:
             return ""
         if place.crs not in DEGREES:
             return ""
-        named = self._book.parse(place.district, place.street, address)
+        named = self._parse(place.district, place.street, address)
         grid = named.grid[:_COMMUNITY]
         if len(grid) < _COMMUNITY or code.startswith(grid) or named.method == "repaired":
             return ""
@@ -265,6 +265,10 @@ class Locator:
             if _metres(layer, grid, float(x[0]), float(y[0])) <= SCATTER_METRES / 3:
                 return named.grid
         return ""
+
+    def _parse(self, *texts: str) -> Address:
+        """As of the book, remembered; of long texts the part is kept that the book reads."""
+        return self._parsed(*(text[:TEXT_LIMIT] for text in texts))
 
     def _called_alike(self, level: str, one: str, other: str) -> bool:
         """Whether one is a zone without a surveyed border beside the other.
@@ -292,15 +296,21 @@ class Locator:
     def _by_name(self, place: Place) -> Located:
         """The finest grid that is named; a later text only makes finer what the earlier ones say."""
         names = [place.district, place.street]
-        found = self._by_fields(*names)
+        found = self._parse(*names)
+        if found.method == "street" and place.texts:
+            found = self._book.inside(found, place.street, place.texts[0])
         for text in place.texts:
             if not text:
                 continue
+            if len(found.grid) > _COMMUNITY:
+                break
             names.append(text)
-            finer = self._book.parse(*names)
+            # Addresses come again, what is said of them hardly.
+            again = text is place.texts[0]
+            finer = self._parse(*names) if again else self._book.parse(*names)
             if finer.grid.startswith(found.grid) and (finer.grid or finer.candidates):
                 found = finer
-            if found.street and text is place.texts[0]:
+            if found.street and again:
                 break
         if not found.grid:
             if not found.candidates:

@@ -187,6 +187,24 @@ def test_a_compound_is_found_where_its_community_is_certain(text: str, grid: str
     assert FINE.parse(text).grid == grid
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "中原区林山寨街道碧沙岗锦绣家园12号",
+        "林山寨街道碧沙岗小区",
+        "林山寨街道",
+        "碧沙岗锦绣家园",
+        "林山寨街道碧沙岗锦绣家园附近",
+        "林山寨街道碧沙岗锦绣家园和林山寨街道互助路锦绣家园",
+        "",
+    ],
+)
+def test_the_short_way_inside_a_street_leads_where_the_long_one_does(text: str) -> None:
+    found = FINE.parse("中原区", "林山寨街道")
+    short = FINE.inside(found, "林山寨街道", text)
+    assert short in (found, FINE.parse("中原区", "林山寨街道", text))
+
+
 def test_a_village_and_the_township_of_its_name_are_not_taken_for_each_other() -> None:
     names = {c.name: c.code for c in CITY.communities if c.code.startswith("410182201")}
     assert any(name.startswith("高村") for name in names)
