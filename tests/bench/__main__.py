@@ -13,7 +13,7 @@ from rich.table import Table
 from deploy import city_build
 from schemas.city import load_city
 from schemas.settings import Settings
-from tests.bench import channels, decisions, end_to_end, transport
+from tests.bench import channels, decisions, end_to_end, places, transport
 
 
 def machine() -> dict[str, Any]:
@@ -44,8 +44,9 @@ def main() -> None:
     carried = channels.run()
     progress.print("the steps without broker and engine …")
     pure = decisions.run()
+    located = places.run()
     result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
-    result["channels"] = carried
+    result |= {"channels": carried, "places": located}
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -67,6 +68,8 @@ def main() -> None:
     for name, value in pure["us_per_report"].items():
         table.add_row(f"pure: {name}", f"{value} µs/report")
     table.add_row("pure: reports/s per core", f"{pure['reports_per_s_per_core']:,}")
+    for name, value in located.items():
+        table.add_row(f"pure: {name.replace('_per_s', '/s')} located", f"{value:,}")
     Console(highlight=False).print(table)
 
 
