@@ -440,7 +440,9 @@ class AddressBook:
             if chosen:
                 return _undecided(within or chosen, chosen, "ambiguous_place")
         if within:
-            return _undecided(within, within, "street_unknown")
+            whole = _undecided(within, within, "street_unknown")
+            # 新郑 alone may be dates, a dish or a firm.
+            return whole if named or not whole.grid else whole._replace(confidence=0.6)
         return Address(reason="no_location")
 
     def district_codes(self, name: str) -> frozenset[str]:

@@ -74,6 +74,12 @@ def test_roads_and_namesakes_tell_as_much_as_is_certain(text: str, grid: str) ->
     assert BOOK.parse(text).grid == grid
 
 
+def test_a_districts_name_without_its_ending_is_less_certain() -> None:
+    whole, short = BOOK.parse("新郑市某店门口"), BOOK.parse("新郑红枣店门口")
+    assert whole.grid == short.grid == "410184"
+    assert short.confidence < whole.confidence
+
+
 def test_a_wrong_district_is_repaired_and_less_certain() -> None:
     right, wrong = BOOK.parse("金水区花园路街道"), BOOK.parse("二七区花园路街道")
     assert right.street == wrong.street == "410105002"

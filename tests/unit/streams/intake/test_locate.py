@@ -116,6 +116,8 @@ def test_a_point_and_a_name_that_contradict_each_other_go_to_review(
         (IN_WEST, ("东湾区", "长堤街道", "西山区磨坊街道")),
         (IN_WEST, ("", "", "同名街道")),
         (IN_WEST, ("", "", "东湾区长堤街道向西7公里")),
+        # A district's name without its ending may be anything.
+        (IN_WEST, ("", "", "东湾海鲜店门口")),
         # A named district that the street beside it repairs is no witness.
         (IN_NORTH, ("东湾区", "磨坊街道", "")),
     ],
