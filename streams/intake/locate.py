@@ -39,6 +39,8 @@ DEGREES = {"WGS84": "WGS84", "CGCS2000": "WGS84", "GCJ02": "GCJ02", "BD09": "BD0
 #: Less certain names contradict no point: a road may bear the name of a street far away.
 CONFLICT_CONFIDENCE = 0.7
 CANDIDATES_SHOWN = 5
+#: Ways of finding names that contradict no point: hospitals have branches, roads and villages namesakes.
+WEAK = frozenset({"bare_name", "gazetteer", "mended", "repaired"})
 #: Channels name the same districts and streets, and devices their own addresses, again and again.
 PARSED_KEPT = 4096
 
@@ -224,7 +226,8 @@ class Locator:
             named = self._parse(place.district, place.street, address)
         if (
             named.confidence < CONFLICT_CONFIDENCE
-            or named.method in ("bare_name", "repaired")
+            # A village beside no district and no street may be a hamlet that is in no list.
+            or named.method in (*WEAK, "community")
             or named.reason == "far_from_anchor"
             or code.startswith((named.grid, *named.candidates))
         ):
@@ -254,7 +257,7 @@ class Locator:
             return ""
         named = self._parse(place.district, place.street, address)
         grid = named.grid[:_COMMUNITY]
-        if len(grid) < _COMMUNITY or code.startswith(grid) or named.method == "repaired":
+        if len(grid) < _COMMUNITY or code.startswith(grid) or named.method in WEAK:
             return ""
         layer = self._grids.layer("community")
         if _metres(layer, grid, lon, lat) <= SCATTER_METRES:
