@@ -38,6 +38,9 @@ UNIT = re.compile(
     r"(?:\s*(?:\b(?:APT|APARTMENT|UNIT|ROOM|RM|SUITE|STE|FLOOR|FL)\b\.?\s*#?\s*[\w-]+|#\s*[\w-]+))+\s*$"
     r"|\d+\s*单元.*$|(?<=[号栋幢座楼])\s*\d+\s*(?:楼|层|室).*$"
 )
+#: What no unit does without; so most addresses are not looked through for one.
+UNIT_WORD = re.compile(r"[#元楼层室]|APT|APARTMENT|UNIT|ROOM|RM|SUITE|STE|FL")
+DIGIT, MARKS, NOT_ALNUM = re.compile(r"\d"), re.compile(r"[.,;，。；、]+"), re.compile(r"[\W_]+")
 #: How street words and directions are shortened.
 SHORT = {
     "STREET": "ST", "AVENUE": "AVE", "AV": "AVE", "BOULEVARD": "BLVD", "ROAD": "RD", "DRIVE": "DR",
@@ -55,10 +58,14 @@ def address_key(address: str) -> str:
     Case, width, punctuation, street words, directions and ordinals are levelled, the dwelling is left out.
     """
     text = unicodedata.normalize("NFKC", address).upper()
-    text = UNIT.sub("", re.sub(r"[.,;，。；、]+", " ", text).strip())
+    if not DIGIT.search(text):
+        return ""
+    text = MARKS.sub(" ", text).strip()
+    if UNIT_WORD.search(text):
+        text = UNIT.sub("", text)
     words = [SHORT.get(word, word) for word in text.split()]
-    key = " ".join(ORDINAL.sub(r"\1", word) for word in words)
-    return key if any(c.isdigit() for c in key) else ""
+    key = " ".join(ORDINAL.sub(r"\1", word) if word.isascii() else word for word in words)
+    return key if DIGIT.search(key) else ""
 
 
 @lru_cache(maxsize=100_000)
@@ -67,8 +74,8 @@ def name_key(address: str, grid: str) -> str:
 
     Empty for a building, for what is told of no street, and for words too short to name anything.
     """
-    name = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", address).upper()))
-    if len(name) < NAME_CHARACTERS or len(grid) < STREET or any(map(str.isdigit, name)):
+    name = NOT_ALNUM.sub("", unicodedata.normalize("NFKC", address).upper())
+    if len(name) < NAME_CHARACTERS or len(grid) < STREET or DIGIT.search(name):
         return ""
     return f"{grid[:STREET]}{name}"
 
@@ -77,7 +84,7 @@ def body_key(text: str, characters: int) -> str:
     """Digest of a text without spaces and punctuation; empty when fewer than ``characters`` are left."""
     if len(text) < characters:
         return ""
-    bare = "".join(filter(str.isalnum, text))
+    bare = NOT_ALNUM.sub("", text)
     if len(bare) < characters:
         return ""
     return hashlib.blake2b(bare.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest()

@@ -123,8 +123,9 @@ class Placer:
         late = (seen.at, seen.rank) < state.newest
         if not late:
             state.newest = seen.at, seen.rank
-        self._apply(state, seen, self._decide(state, seen, late), changes)
-        self._remember(state, seen)
+        own = self._own_places(seen)
+        self._apply(state, seen, self._decide(state, seen, late), own, changes)
+        self._remember(state, seen, own)
         if late:
             self._again(state, seen, changes)
 
@@ -134,25 +135,26 @@ class Placer:
         for token, at, report in event.tokens:
             self._hold(state, token, at, report, event.id)
         if event.count and event.merged_into is None:
-            self._anchor(state, event, None)
-            for learnt in event.learnt:
-                self._anchor(state, event, learnt)
+            for learnt in (None, *event.learnt):
+                self._anchor(state, event, learnt, self._event_places(event, learnt))
 
     def remember(self, state: MergeState, seen: Seen) -> None:
         """Put a young report of the state topic back."""
-        self._remember(state, seen)
+        self._remember(state, seen, self._own_places(seen))
         state.newest = max(state.newest, (seen.at, seen.rank))
 
     def forget(self, state: MergeState, changes: Changes) -> None:
         """Let reports grow old, and events that no report can join any more go."""
         floor = state.stream_time - HORIZON_MS
-        young = state.young
-        while young:
-            seen = next(iter(young.values()))
+        # Found first, deleted then: a dictionary's first entry is dear to find once many before it are gone.
+        old: list[Seen] = []
+        for seen in state.young.values():
             if seen.at >= floor:
                 break
-            del young[seen.id]
-            for place in self._all_places(seen):
+            old.append(seen)
+        for seen in old:
+            del state.young[seen.id]
+            for place in self._all_places(seen, self._own_places(seen)):
                 there = state.young_at[place]
                 del there[seen.id]
                 if not there:
@@ -442,7 +444,9 @@ class Placer:
 
     # ---- applying
 
-    def _apply(self, state: MergeState, seen: Seen, verdict: Verdict, changes: Changes) -> None:
+    def _apply(
+        self, state: MergeState, seen: Seen, verdict: Verdict, own: list[Token], changes: Changes
+    ) -> None:
         seen.event, seen.relation, seen.score = verdict.event, verdict.relation, verdict.score
         seen.reason, seen.candidate = verdict.reason, verdict.candidate
         changes.reports[seen.id] = seen
@@ -457,7 +461,7 @@ class Placer:
         if not seen.event:
             return
         if seen.opener:
-            self._opened(state, seen, verdict, changes)
+            self._opened(state, seen, verdict, own, changes)
             return
         event = state.events[seen.event]
         event.version += 1
@@ -480,10 +484,12 @@ class Placer:
         learnt = _learns(seen, event) if verdict.teaches else None
         if learnt is not None:
             insort(event.learnt, learnt, key=_key_of)
-            self._anchor(state, event, learnt)
+            self._anchor(state, event, learnt, self._event_places(event, learnt))
         changes.events[event.id] = event
 
-    def _opened(self, state: MergeState, seen: Seen, verdict: Verdict, changes: Changes) -> None:
+    def _opened(
+        self, state: MergeState, seen: Seen, verdict: Verdict, own: list[Token], changes: Changes
+    ) -> None:
         former = state.events.get(seen.event)
         event = OpenEvent(
             seen.event, former.version + 1 if former else 1, seen.at, seen.at, seen.class_code, seen.zone,
@@ -499,7 +505,7 @@ class Placer:
             recurred.recurred_by = event.id
             changes.events[recurred.id] = recurred
         self._give_tokens(state, seen, event)
-        self._anchor(state, event, None)
+        self._anchor(state, event, None, own)
         changes.events[event.id] = event
 
     def _take_back(self, state: MergeState, seen: Seen, changes: Changes) -> None:
@@ -566,7 +572,7 @@ class Placer:
                 continue
             before = seen.event
             self._take_back(state, seen, changes)
-            self._apply(state, seen, verdict, changes)
+            self._apply(state, seen, verdict, self._own_places(seen), changes)
             if seen.event != before or opens != opened:
                 seen.moves += 1
                 self._member(state, seen, before)
@@ -586,7 +592,7 @@ class Placer:
         told: list[tuple[OpenEvent | None, Learnt | None]],
     ) -> None:
         """Queue the later reports that share what makes certain, or a place at which an event came or went."""
-        places = list(self._certain_places(seen))
+        places = self._certain_places(seen)
         if opening:
             places += self._around(self._own_places(seen))
         for event, learnt in told:
@@ -643,15 +649,22 @@ class Placer:
         name = "" if event.building else name_key(event.address, event.grid_code)
         return self._places(*codes, event.lon, event.lat, event.building, name, event.grid_code)
 
-    def _anchor(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
-        """Let an event be joined by its opener, or by what was learnt."""
+    @staticmethod
+    def _anchor(
+        state: MergeState, event: OpenEvent, learnt: Learnt | None, places: list[Token]
+    ) -> None:
+        """Let an event be joined where its opener stands, or where it is by what was learnt."""
         anchor = (
             Anchor(event, learnt.at, learnt.rank, learnt.lon, learnt.lat)
             if learnt
             else Anchor(event, event.at, event.rank, event.lon, event.lat)
         )
-        for place in self._event_places(event, learnt):
-            state.places.setdefault(place, []).append(anchor)
+        for place in places:
+            there = state.places.get(place)
+            if there is None:
+                state.places[place] = [anchor]
+            else:
+                there.append(anchor)
 
     def _lift(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
         """Undo :meth:`_anchor`."""
@@ -718,21 +731,28 @@ class Placer:
             for row in range(y - down, y + up + 1):
                 yield ("c", group, zone, column, row)
 
-    def _certain_places(self, seen: Seen) -> Iterator[Token]:
-        for token in seen.tokens:
-            yield ("t", token)
+    @staticmethod
+    def _certain_places(seen: Seen) -> list[Token]:
+        places: list[Token] = [("t", token) for token in seen.tokens]
         if seen.device:
-            yield _device(seen)
+            places.append(_device(seen))
+        return places
 
-    def _all_places(self, seen: Seen) -> list[Token]:
-        member = [("e", seen.event)] if seen.event else []
-        return [*self._own_places(seen), *self._certain_places(seen), *member]
+    def _all_places(self, seen: Seen, own: list[Token]) -> list[Token]:
+        places = [*own, *self._certain_places(seen)]
+        if seen.event:
+            places.append(("e", seen.event))
+        return places
 
-    def _remember(self, state: MergeState, seen: Seen) -> None:
-        state.young[seen.id] = seen
-        young_at = state.young_at
-        for place in self._all_places(seen):
-            young_at.setdefault(place, {})[seen.id] = seen
+    def _remember(self, state: MergeState, seen: Seen, own: list[Token]) -> None:
+        identity, young_at = seen.id, state.young_at
+        state.young[identity] = seen
+        for place in self._all_places(seen, own):
+            there = young_at.get(place)
+            if there is None:
+                young_at[place] = {identity: seen}
+            else:
+                there[identity] = seen
 
     @staticmethod
     def _member(state: MergeState, seen: Seen, before: str) -> None:

@@ -65,11 +65,11 @@ class Seen:
     moves: int = 0
     #: The class that its words name, where its reporter chose another.
     also: str = ""
+    #: Its place among the reports of its millisecond.
+    rank: str = ""
 
-    @property
-    def rank(self) -> str:
-        """Its place among the reports of its millisecond."""
-        return rank(self.occurred_at, self.id)
+    def __post_init__(self) -> None:
+        self.rank = self.rank or rank(self.occurred_at, self.id)
 
     @property
     def opener(self) -> bool:
@@ -129,11 +129,11 @@ class OpenEvent:
     #: The class that its opener's words name, where the reporter chose another.
     also: str = ""
     learnt: list[Learnt] = field(default_factory=list)
+    #: The rank of its opener.
+    rank: str = ""
 
-    @property
-    def rank(self) -> str:
-        """The rank of its opener."""
-        return rank(self.opener_occurred_at, self.first_report_id)
+    def __post_init__(self) -> None:
+        self.rank = self.rank or rank(self.opener_occurred_at, self.first_report_id)
 
     def to_bytes(self) -> bytes:
         """Compact form for the state topic."""
@@ -158,8 +158,9 @@ class Anchor:
     lat: float | None
 
 
-_event_values = attrgetter(*OpenEvent.__slots__)
-seen_values = attrgetter(*Seen.__slots__)
+# What is last of both, the rank, is made again.
+_event_values = attrgetter(*OpenEvent.__slots__[:-1])
+seen_values = attrgetter(*Seen.__slots__[:-1])
 #: One encoder for all: json.dumps would make one for each entry.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
