@@ -21,7 +21,7 @@ from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
 
-RULE_VERSION = "intake-7"
+RULE_VERSION = "intake-8"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500

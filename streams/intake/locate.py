@@ -1,14 +1,15 @@
 """Where is it: a point by the city's polygons, else what the names say. Never a guess.
 
-A point and names check each other: a point far outside of the place that the report names by itself is one
-of home, of another system of coordinates or of a device that was moved, or the names are wrong. Which of
-them only a person can tell.
+A point and names check each other. A point far outside of the place that the report names by itself is one
+of home, of another system of coordinates or of a device that was moved, or the names are wrong: which of
+them only a person can tell. A pin that fell just over the border of the community or compound that is named
+belongs where the name says.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
-from math import cos, isfinite, radians
+from math import cos, isfinite, nan, radians
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ import shapely
 from schemas.city import CityPack
 from schemas.coordinates import Floats, Pair
 from schemas.errors import QuanyuError
-from schemas.grids import LEVELS, METRES_PER_DEGREE, GridLayer
+from schemas.grids import LEVELS, METRES_PER_DEGREE, SPECIAL, GridLayer, level_of
 from streams.intake.address import TEXT_LIMIT, Address, AddressBook
 
 #: A coordinate with fewer decimals names a square of 100 m or more: not a place (Baltimore's feed has
@@ -28,7 +29,7 @@ MIN_DECIMALS = 3
 PLANE = "CITY"
 #: What lies outside 1970 … 2100 is no date of a grid; a received number may be anything.
 _LATEST_MS = 4_102_444_800_000
-_DISTRICT, _COMMUNITY = LEVELS["district"], LEVELS["community"]
+_DISTRICT, _COMMUNITY, _COMPOUND = LEVELS["district"], LEVELS["community"], LEVELS["compound"]
 #: A point so far outside of the place that is named contradicts it: more than the outer borders of a pack
 #: may be off and a pin may scatter, less than GCJ-02 taken for WGS-84 moves a point (some 570 m).
 CONFLICT_METRES = 500.0
@@ -64,8 +65,9 @@ class Place(NamedTuple):
 class Located(NamedTuple):
     """A place in the city, or the reason why it is none (then codes are empty).
 
-    ``grid`` is the finest that is known, ``lon`` and ``lat`` are CGCS2000 degrees, ``method`` is point or
-    name; ``confidence`` is 1 for a point, for names as of :class:`~streams.intake.address.Address`.
+    ``grid`` is the finest that is known, ``lon`` and ``lat`` are CGCS2000 degrees, ``method`` is point, name,
+    or both: a point beside the grid that is named. ``confidence`` is 1 for a point, for names as of
+    :class:`~streams.intake.address.Address`.
     ``detail`` says for a reviewer what speaks for which grid.
     """
 
@@ -147,10 +149,10 @@ def read_points(
 
 
 def _metres(layer: GridLayer, code: str, lon: float, lat: float) -> float:
-    """How far a point lies outside of a grid, rather less; 0 when there is no such grid."""
+    """How far a point lies outside of a grid, rather less; not a number when there is no such grid."""
     first, end = np.searchsorted(layer.codes, code), np.searchsorted(layer.codes, code, "right")
     if first == end:
-        return 0.0
+        return nan
     away = shapely.distance(shapely.Point(lon, lat), layer.polygons[first:end]).min()
     return float(away) * METRES_PER_DEGREE * cos(radians(lat))
 
@@ -172,7 +174,9 @@ class Locator:
         self._zone = ZoneInfo(city.time_zone)
         self._systems = city.systems
         self._bounds = shapely.total_bounds(city.districts.polygons)
-        self._book = AddressBook(city, self._grids.names("compound"))
+        compounds = self._grids.names("compound")
+        self._book = AddressBook(city, compounds)
+        self._compounds = {code: name for code, name, _ in compounds}
         self._parsed = lru_cache(PARSED_KEPT)(self._book.parse)
         # Generated borders contradict nobody.
         self._surveyed = [
@@ -195,23 +199,38 @@ class Locator:
         reasons, lon, lat = read_points(given, self._systems, self._bounds)
         days = self._days([places[i] for i in pointed]) if self._grids.versioned else None
         codes = self._grids.locate(lon, lat, days).tolist()
-        zone_of = self._city.zone_of
         for i, reason, code, x, y in zip(
             pointed, reasons, codes, lon.tolist(), lat.tolist(), strict=True
         ):
             if reason or not code:
                 results[i] = Located(reason=reason or "outside_city")
-            elif (named := self._contradicted(places[i], code, x, y)) or (
-                named := self._in_another_system(places[i], code, x, y)
-            ):
-                detail = f"point in {code}, named {named}"
-                results[i] = Located(reason="place_conflict", detail=detail)
             else:
-                district = code[:_DISTRICT]
-                results[i] = Located(
-                    district, code, zone_of[district], x, y, "point", confidence=1.0
-                )
+                results[i] = self._by_both(places[i], code, x, y)
         return results
+
+    def _by_both(self, place: Place, code: str, lon: float, lat: float) -> Located:
+        """A point in the grid ``code`` and what is named beside it."""
+        named, method, confidence, grid = (
+            self._contradicted(place, code, lon, lat),
+            "point",
+            1.0,
+            code,
+        )
+        if not named:
+            found = self._named_inside(place, code)
+            if found.grid:
+                away = _metres(self._grids.layer(level_of(found.grid)), found.grid, lon, lat)
+                if away <= SCATTER_METRES:
+                    grid, method, confidence = found.grid, "both", found.confidence
+                elif self._in_another_system(place, found.grid):
+                    named = found.grid
+        if named:
+            detail = f"point in {code}, named {named}"
+            return Located(reason="place_conflict", detail=detail)
+        district = grid[:_DISTRICT]
+        return Located(
+            district, grid, self._city.zone_of[district], lon, lat, method, confidence=confidence
+        )
 
     def _contradicted(self, place: Place, code: str, lon: float, lat: float) -> str:
         """The grid that a report names beside a point in the grid ``code``, far from it; else empty."""
@@ -244,30 +263,45 @@ class Locator:
                 return named.grid
         return ""
 
-    def _in_another_system(self, place: Place, code: str, lon: float, lat: float) -> str:
-        """The community that is named, when the point lies there in another system than it says; else empty.
+    def _named_inside(self, place: Place, code: str) -> Address:
+        """The community or compound that the address names, when it is not the point's; else nothing."""
+        address = place.texts[0] if place.texts else ""
+        stem = self._book.stems.get(code[:_COMMUNITY])
+        if not address or (
+            stem and stem in address and self._compounds.get(code[:_COMPOUND], "") in address
+        ):
+            return Address()
+        found = self._parse(place.district, place.street)
+        if found.method == "street":
+            found = self._book.inside(found, place.street, address)
+        if len(found.grid) <= _COMMUNITY:
+            found = self._parse(place.district, place.street, address)
+        level = level_of(found.grid)
+        if (
+            len(found.grid) < _COMMUNITY
+            or code.startswith(found.grid)
+            # What overrides geography goes before its neighbours in it too.
+            or (level_of(code) == SPECIAL and code.startswith(found.grid[:_COMMUNITY]))
+            or found.method in WEAK
+            or level not in self._grids.levels
+        ):
+            return Address()
+        return found
+
+    def _in_another_system(self, place: Place, grid: str) -> bool:
+        """Whether the point lies in a grid in another system of degrees than it says.
 
         So far off by chance is improbable, so that here generated borders serve as well.
         """
-        address = place.texts[0] if place.texts else ""
-        stem = self._book.stems.get(code[:_COMMUNITY], "")
-        if not address or (stem and stem in address) or "community" not in self._grids.levels:
-            return ""
         if place.crs not in DEGREES:
-            return ""
-        named = self._parse(place.district, place.street, address)
-        grid = named.grid[:_COMMUNITY]
-        if len(grid) < _COMMUNITY or code.startswith(grid) or named.method in WEAK:
-            return ""
-        layer = self._grids.layer("community")
-        if _metres(layer, grid, lon, lat) <= SCATTER_METRES:
-            return ""
+            return False
+        layer = self._grids.layer(level_of(grid))
         east, north = np.array([float(place.lon)]), np.array([float(place.lat)])
-        for crs in set(DEGREES.values()) - {DEGREES[place.crs]}:
+        for crs in sorted(set(DEGREES.values()) - {DEGREES[place.crs]}):
             x, y = self._systems[crs](east, north)
             if _metres(layer, grid, float(x[0]), float(y[0])) <= SCATTER_METRES / 3:
-                return named.grid
-        return ""
+                return True
+        return False
 
     def _parse(self, *texts: str) -> Address:
         """As of the book, remembered; of long texts the part is kept that the book reads."""

@@ -145,19 +145,52 @@ def test_a_zone_without_a_surveyed_border_contradicts_its_neighbours_never(tmp_p
         assert (found.reason == "place_conflict") is conflict
 
 
-def test_a_point_that_lies_where_is_named_in_another_system_only_goes_to_review(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CityPack:
+    """The tiny city with all levels, in which every community has a name of its own."""
     monkeypatch.setenv("QUANYU_CACHE", str(tmp_path / "cache"))
     folder = write_whole_city(tmp_path / "city")
-    lines = (folder / "communities.csv").read_text(encoding="utf-8").splitlines()
-    named = zip(lines[1:], "春夏秋冬梅兰竹菊松柏桃李", strict=True)
-    rows = [f"{code},{name}溪社区,{street}" for (code, _, street), name in
-            ((line.split(","), name) for line, name in named)]  # fmt: skip
-    (folder / "communities.csv").write_text("\n".join([lines[0], *rows]), encoding="utf-8")
+    head, *lines = (folder / "communities.csv").read_text(encoding="utf-8").splitlines()
+    for i, (line, name) in enumerate(zip(lines, "春夏秋冬梅兰竹菊松柏桃李", strict=True)):
+        code, _, street = line.split(",")
+        lines[i] = f"{code},{name}溪社区,{street}"
+    (folder / "communities.csv").write_text("\n".join([head, *lines]), encoding="utf-8")
     city = load_city(str(folder))
     build(city)
-    layer = city.grids.layer("community")
+    return city
+
+
+def test_a_pin_just_over_the_border_of_what_is_named_belongs_where_the_name_says(
+    whole: CityPack,
+) -> None:
+    layer = whole.grids.layer("community")
+    names = dict(zip(layer.codes.tolist(), layer.names, strict=True))
+    rng = np.random.default_rng(4)
+    border = shapely.get_parts(shapely.boundary(layer.polygons))
+    on = shapely.line_interpolate_point(border, rng.random(len(border)), normalized=True)
+    step = rng.uniform(-0.5, 0.5, (len(on), 2)) * SCATTER_METRES / METRES_PER_DEGREE
+    lon, lat = (shapely.get_coordinates(on) + step).T
+    places, expected = [], []
+    for x, y, code in zip(lon, lat, whole.grids.locate(lon, lat).tolist(), strict=True):
+        near = layer.locate(np.array([x]), np.array([y]), snap=False)[0]
+        away = shapely.distance(shapely.Point(x, y), layer.polygons) * METRES_PER_DEGREE
+        for other in np.flatnonzero(away < 0.6 * SCATTER_METRES).tolist():
+            if near >= 0:
+                named = str(layer.codes[other])
+                places.append(
+                    Place(f"{x:.7f}", f"{y:.7f}", "WGS84", "", "", (names[named] + "3号楼",))
+                )
+                expected.append(code if code.startswith(named) else named)
+    found = Locator(whole).locate(places)
+    assert [place.grid for place in found] == expected
+    assert {place.method for place in found} == {"point", "both"}
+    assert all(place.lon is not None for place in found)
+
+
+def test_a_point_that_lies_where_is_named_in_another_system_only_goes_to_review(
+    whole: CityPack,
+) -> None:
+    city, layer = whole, whole.grids.layer("community")
     rng = np.random.default_rng(3)
     lon, lat = rng.uniform(20.0, 20.2, 400), rng.uniform(50.0, 50.1, 400)
     where = layer.locate(lon, lat)
