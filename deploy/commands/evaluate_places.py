@@ -25,6 +25,7 @@ def add(group: typer.Typer) -> None:
     ) -> None:
         """Put points into areas with the code that the agent runs; agreement with what is expected.
 
+        border: those within a metre of a border, where only a city's own habit tells the side.
         Example: quanyu evaluate locate --points points.csv --areas wards.geojson --name ward --json
         """
         _say(measure_points(points, areas, name), as_json)
