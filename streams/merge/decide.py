@@ -57,7 +57,6 @@ class MergeStep:
         self._encode_link = codec.encoder("Link")
         self._limit = DeadLetterLimit()
         self._classifier = KeywordClassifier(city.classes)
-        self._words = {code: entry.keywords for code, entry in city.classes.items()}
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> MergeState:
         """Changes hold one open event each, the young reports of a batch, or the alarms of a device."""
@@ -152,10 +151,7 @@ class MergeStep:
         """
         if report["class_method"] != "native" or report["device"]:
             return ""
-        title, text = report["title"], report["text"]
-        if any(word in text for word in self._words.get(report["class_code"], ())):
-            return ""
-        found = self._classifier.classify("", title, text)
+        found = self._classifier.classify("", report["title"], report["text"])
         if found is None or found.code == report["class_code"] or found.confidence < SURE:
             return ""
         return found.code
