@@ -52,10 +52,10 @@ class Rule(_Model):
     """When two reports of a class are one matter.
 
     ``radius_m`` metres and ``hours`` are counted from the report that opened the event, so that events do not
-    grow along a street or through a season. ``mode`` *point*: the radius between two points, the same address
-    where only one of the two has a point; *address*: the same building by its normalised address,
-    the radius only where one of the two names none; *never*: only what is certain joins (a hand-over, the
-    same photo, the same long text, the same alarm).
+    grow along a street or through a season. ``mode`` *point*: the radius between two points, or the same house
+    or name of a place within what a tapped spot is off; *address*: the same building by its normalised
+    address, the radius only where one of the two names none; *never*: only what is certain joins (a hand-over,
+    the same photo, the same long text, the same alarm).
     """
 
     mode: Literal["point", "address", "never"] = "point"

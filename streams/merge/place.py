@@ -2,10 +2,14 @@
 
 Reports have one order, by when they were received, those of one message by when they occurred. In it a
 report joins what is certain to be its matter (the alarm before it of the same device, the report it was
-handed over from, the same long text, the same photo), else the likeliest event whose *opening* report is
-near enough in place, time and words, else it opens one. So only openers decide where others go: events
-cannot grow along a chain of neighbours. A report that arrives late makes the young reports after it that
-it concerns be decided again, in order.
+handed over from, the same long text, the same photo), else the likeliest event near enough in place, time and
+words, else it opens one. An event stands where its *opening* report says; what that did not say, a point, a
+house, what people call the place, it learns from the first reports that do, near it. So events cannot grow
+along a chain of neighbours. A report that arrives late makes the young reports after it that it concerns be
+decided again, in order.
+
+Nobody is asked to guess: a place that is only named joins the one event of that name in its street, and a
+name of two places joins neither of them.
 """
 
 import heapq
