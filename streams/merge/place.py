@@ -15,7 +15,7 @@ name of two places joins neither of them.
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -384,19 +384,24 @@ class Placer:
         named = [c for c in named if c.distance == SAME_NAME or alike[c.event.id] >= SAME_WORDS]
         same = [c for c in named if c.distance == SAME_NAME]
         pointed = [c for c in same if c.pointed]
-        if len(pointed) > 1 and _scattered(pointed, (seen.at, seen.rank)):
+        key = seen.at, seen.rank
+        # A pin beside the place must not make its name one of two: what knows a house too goes before.
+        pointed = [c for c in pointed if _has_house(c.event, key)] or pointed
+        if _scattered(pointed, key):
             # Which of them, nobody knows; but one who said no more told of the same.
             pointed, same = [], [c for c in same if not c.pointed]
             if not same:
                 verdict = self._open(seen, "several places have this name")
                 verdict.candidate = min(c.event.id for c in named)
                 return verdict
-        chosen = pointed or same or named
-        if not chosen:
+        chosen = pointed or same
+        if chosen:
+            found = min(chosen, key=lambda c: (c.event.at, c.event.rank))
+        elif named:
+            found = min(named, key=lambda c: (-_score(c, alike), c.event.id))
+        else:
             return None
-        scores = {c.event.id: c.base + c.rule.weights.text * alike[c.event.id] for c in chosen}
-        found = min(chosen, key=lambda c: (-scores[c.event.id], c.event.id))
-        score = scores[found.event.id]
+        score = _score(found, alike)
         if score < found.rule.join:
             return None
         how = "same name of the place" if found.distance == SAME_NAME else "same place by name"
@@ -603,8 +608,9 @@ class Placer:
             if event is not None and (opening or learnt is not None):
                 places.append(("e", event.id))
                 places += [("t", token) for token, _, _ in event.tokens]
-            if event is not None and learnt is not None:
-                places += self._around(self._event_places(event, learnt))
+                # What is known of an event counts wherever it can be joined.
+                for known in {None, learnt, *event.learnt}:
+                    places += self._around(self._event_places(event, known))
         key = seen.at, seen.rank
         for place in places:
             for other in state.young_at.get(place, {}).values():
@@ -880,11 +886,21 @@ def _alike(seen: Seen, event: OpenEvent) -> float:
     return jaccard(character_pairs(seen.words), character_pairs(event.words))
 
 
+def _score(candidate: Candidate, alike: Mapping[str, float]) -> float:
+    return candidate.base + candidate.rule.weights.text * alike[candidate.event.id]
+
+
+def _has_house(event: OpenEvent, key: Key) -> bool:
+    """Whether an event's house was known before ``key``."""
+    return bool(event.building) or any(
+        learnt.building for learnt in event.learnt if learnt[:2] < key
+    )
+
+
 def _scattered(candidates: list[Candidate], key: Key) -> bool:
     """Whether events whose points are known lie at several places."""
     points = [point for c in candidates if (point := point_of(c.event, key)) is not None]
-    reach = max(c.rule.radius_m for c in candidates) + TAPPED_M
-    return any(metres(*one, *other) > reach for one, other in combinations(points, 2))
+    return any(metres(*one, *other) > NAMESAKE_M for one, other in combinations(points, 2))
 
 
 def _device(seen: Seen) -> Token:

@@ -344,6 +344,21 @@ def test_a_name_of_several_places_joins_none_of_them(step: MergeStep, codec: Cod
     assert last["candidate"]
 
 
+@pytest.mark.parametrize("away", [300.0, 900.0])
+def test_a_pin_beside_the_place_does_not_make_its_name_one_of_two(
+    step: MergeStep, codec: Codec, away: float
+) -> None:
+    known, named, pin, told = links(
+        step,
+        codec,
+        report("a", **HOUSE),
+        report("b", 20.0, **MILL),
+        report("c", away, **MILL),
+        report("d", **MILL, **NOWHERE, text="一直没有人来抽水"),
+    )
+    assert known["event_id"] == named["event_id"] == told["event_id"] != pin["event_id"]
+
+
 def test_an_event_does_not_grow_along_a_street(step: MergeStep, codec: Codec) -> None:
     houses = [report(f"r{n}", 60.0 * n, address=f"磨坊边{n}号") for n in range(12)]
     found = links(step, codec, *houses)
