@@ -110,6 +110,10 @@ class City:
         for _ in range(20):
             self.produce(150)
 
+    def produce_until(self, enough: threading.Event) -> None:
+        while not enough.is_set():
+            self.produce(150)
+
     def _put(self, producer: Producer, number: int) -> None:
         value = self.codec.encode("ReportOutcome", outcome(number))
         producer.produce(self.topic, value, key=f"k{number}")
@@ -275,7 +279,9 @@ def test_killed_at_random_again_and_again_while_reports_come(city: City) -> None
 
 
 def test_two_sinks_share_take_over_and_hand_back(city: City) -> None:
-    feeding = threading.Thread(target=city.produce_slowly)
+    enough = threading.Event()
+    # Reports come for as long as the sinks change hands, however fast the machine is.
+    feeding = threading.Thread(target=city.produce_until, args=(enough,), daemon=True)
     feeding.start()
     first = city.sink(instance=None)
     city.wait_for_rows(300)
@@ -285,6 +291,8 @@ def test_two_sinks_share_take_over_and_hand_back(city: City) -> None:
     first.terminate()
     assert first.wait(15) == 0, city.log()
     third = city.sink(instance=None)
+    city.wait_for_rows(city.rows() + 100)
+    enough.set()
     feeding.join()
     city.wait_for_rows()
     city.assert_exact()
