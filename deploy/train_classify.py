@@ -24,7 +24,7 @@ from sklearn.svm import LinearSVC
 from schemas.city import load_city
 from schemas.errors import QuanyuError
 from schemas.texts import clean
-from streams.intake.classify import KeywordClassifier
+from streams.intake.classify import KeywordClassifier, joined
 from streams.intake.features import SLOTS, features
 from streams.intake.text_model import Floats, TextModel, softmax, weigh
 
@@ -44,11 +44,6 @@ class Labelled:
     texts: list[str]
     labels: list[str]
     left_out: dict[str, int]
-
-
-def joined(title: str, text: str) -> str:
-    """What a classifier reads: the title, if any, before the text."""
-    return f"{title}。{text}" if title else text
 
 
 def read_labelled(path: Path) -> Labelled:

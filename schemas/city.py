@@ -74,6 +74,15 @@ class MergePolicy(_Model):
         return self.default
 
 
+class TrainedClassifier(_Model):
+    """A model of ``quanyu train classify`` in service, and from which probability on it decides alone."""
+
+    model: Path = Field(description="Beside city.yaml, or absolute; its labels are taxonomy codes.")
+    threshold: float = Field(
+        default=0.6, ge=0, le=1, description="Below it a person chooses among the best three."
+    )
+
+
 class Department(_Model):
     """A department: one for the city, or one in each district."""
 
@@ -202,6 +211,7 @@ class _CityFile(_Model):
     zones: dict[str, list[str]] = Field(default_factory=dict)
     areas: dict[str, Area] = Field(default_factory=dict)
     merge: MergePolicy
+    classifier: TrainedClassifier | None = None
     departments: dict[str, Department]
     fallback: Fallback
     partners: list[str] = Field(
@@ -324,6 +334,7 @@ class CityPack:
     duties: tuple[DutyRule, ...]
     zone_of: Mapping[str, str]
     merge: MergePolicy
+    classifier: TrainedClassifier | None
     departments: Mapping[str, Department]
     fallback: Fallback
     kpi: KpiWeights
@@ -465,6 +476,7 @@ def load_city(city: str) -> CityPack:
         duties=_duties(folder / "duty.csv", file, classes, known),
         zone_of=zone_of,
         merge=file.merge,
+        classifier=file.classifier,
         departments=file.departments,
         fallback=file.fallback,
         kpi=file.kpi,

@@ -3,7 +3,7 @@
 const REASONS = {
   no_location: "无位置", ambiguous_place: "位置多义", outside_city: "市域之外", null_island: "坐标为零",
   unknown_crs: "坐标系不明", bad_coordinate: "坐标有误", rounded_point: "坐标过粗", place_conflict: "点名不符", class_unknown: "类别不明",
-  impossible_date: "日期有误", undecodable: "无法解码", missing_native_id: "缺少编号", encoding: "编码有误",
+  class_unsure: "类别待定", impossible_date: "日期有误", undecodable: "无法解码", missing_native_id: "缺少编号", encoding: "编码有误",
   malformed: "格式有误", text_too_long: "文本过长", empty: "内容为空", exact_duplicate: "重复报送",
 };
 const OUTCOMES = { accepted: "受理", duplicate: "重复", review: "待复核", rejected: "退回", unknown: "未知" };

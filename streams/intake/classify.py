@@ -1,25 +1,53 @@
-"""First-cut classification by the taxonomy's own words: a new city works on its first day.
+"""What a report is about: the channel's own word, then the city's trained model, else the taxonomy's words.
 
-Every keyword that occurs counts its length squared (a longer word is the more specific), threefold in
-the title, once per text. The class with the highest sum wins, the lower code on a tie.
+The words make a new city work on its first day. Every keyword that occurs counts its length squared (a longer
+word is the more specific), threefold in the title, once per text. The class with the highest sum wins, the
+lower code on a tie.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.city import UNCLASSIFIED, TaxonomyClass
+import numpy as np
+
+from schemas.city import UNCLASSIFIED, CityPack, TaxonomyClass
+from schemas.errors import QuanyuError
+from streams.intake.text_model import load_text_model
 
 TITLE_WEIGHT = 3.0
 #: What a matter is about is said early; the rest of a long letter only costs time.
 TEXT_LIMIT = 600
 
 
+#: So many classes are shown to who must choose.
+TOP = 3
+
+
 class Classified(NamedTuple):
-    """A class, how sure (0 to 1: the winner's share of all evidence) and by which method."""
+    """A class, how sure and by which method (``native``, ``model``, ``keyword``).
+
+    Confidence is 0 to 1: a model's calibrated probability, of keywords the winner's share of all evidence.
+    ``top``: the best codes with theirs, best first. Not ``sure``: a person must decide.
+    """
 
     code: str
     confidence: float
     method: str
+    top: tuple[tuple[str, float], ...] = ()
+    sure: bool = True
+
+
+class ReportTexts(NamedTuple):
+    """What one report says of its matter, each text cleaned."""
+
+    category: str
+    title: str
+    text: str
+
+
+def joined(title: str, text: str) -> str:
+    """What a model reads, in training as in service: the title, if any, before the text."""
+    return f"{title}。{text}" if title else text
 
 
 class KeywordClassifier:
@@ -41,16 +69,24 @@ class KeywordClassifier:
 
         A category that is a code or a name of the taxonomy is the channel's own knowledge and wins.
         """
-        native = self._native.get(category)
-        if native:
-            return Classified(native, 1.0, "native")
+        return self.native(category) or self.by_words(title, text)
+
+    def native(self, category: str) -> Classified | None:
+        """The class that the channel itself gave, by code or name."""
+        code = self._native.get(category)
+        return Classified(code, 1.0, "native", ((code, 1.0),)) if code else None
+
+    def by_words(self, title: str, text: str) -> Classified | None:
+        """The class for which the words of the taxonomy speak."""
         scores: dict[str, float] = {}
         self._score(title, TITLE_WEIGHT, scores)
         self._score(text[:TEXT_LIMIT], 1.0, scores)
         if not scores:
             return None
-        code = min(scores, key=lambda c: (-scores[c], c))
-        return Classified(code, scores[code] / sum(scores.values()), "keyword")
+        total = sum(scores.values())
+        best = sorted(scores, key=lambda c: (-scores[c], c))[:TOP]
+        top = tuple((code, scores[code] / total) for code in best)
+        return Classified(*top[0], "keyword", top)
 
     def _score(self, text: str, weight: float, scores: dict[str, float]) -> None:
         index = self._index
@@ -62,3 +98,49 @@ class KeywordClassifier:
                     if word not in seen and text.startswith(word, position):
                         seen.add(word)
                         scores[code] = scores.get(code, 0.0) + value * weight
+
+
+class Classifier:
+    """What intake classifies with, a batch at a time; pure and deterministic.
+
+    Raises :class:`QuanyuError` when the pack names a model that cannot be read or knows labels that are no
+    classes of the taxonomy.
+    """
+
+    def __init__(self, city: CityPack) -> None:
+        self._keywords = KeywordClassifier(city.classes)
+        self._model = None
+        if city.classifier:
+            path = city.folder / city.classifier.model
+            self._model = load_text_model(path)
+            self._threshold = city.classifier.threshold
+            unknown = [label for label in self._model.labels if label not in city.classes]
+            if unknown:
+                raise QuanyuError(
+                    f"{path}: label {unknown[0]!r} is no class of {city.folder / 'taxonomy.csv'}"
+                    f" ({len(unknown)} such); train on labels that are its codes"
+                )
+
+    def classify(self, reports: Sequence[ReportTexts]) -> list[Classified | None]:
+        """The class of each report; None when nothing speaks for any."""
+        found = [self._keywords.native(report.category) for report in reports]
+        if self._model is None:
+            return [
+                known or self._keywords.by_words(report.title, report.text)
+                for known, report in zip(found, reports, strict=True)
+            ]
+        asked = [
+            i
+            for i, known in enumerate(found)
+            if not known and (reports[i].title or reports[i].text)
+        ]
+        if asked:
+            texts = [joined(reports[i].title, reports[i].text) for i in asked]
+            probabilities = self._model.probabilities(texts)
+            ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+            for i, chances, best in zip(asked, probabilities, ranked, strict=True):
+                top = tuple((self._model.labels[k], round(float(chances[k]), 4)) for k in best)
+                code, chance = top[0]
+                sure = chance >= self._threshold and code != UNCLASSIFIED
+                found[i] = Classified(code, chance, "model", top, sure)
+        return found

@@ -16,12 +16,12 @@ from schemas.instants import Instant, parse_instant
 from schemas.texts import clean
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
-from streams.intake.classify import KeywordClassifier
+from streams.intake.classify import Classified, Classifier, ReportTexts
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
 
-RULE_VERSION = "intake-8"
+RULE_VERSION = "intake-9"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
@@ -51,6 +51,7 @@ class Reason(StrEnum):
     EXACT_DUPLICATE = "exact_duplicate"  # duplicate: same channel, native id and revision
     IMPOSSIBLE_DATE = "impossible_date"  # review
     CLASS_UNKNOWN = "class_unknown"  # review
+    CLASS_UNSURE = "class_unsure"  # review: the trained model is below its threshold
     NO_LOCATION = "no_location"  # review: neither point nor unique name
     AMBIGUOUS_PLACE = "ambiguous_place"  # review: names of several districts
     OUTSIDE_CITY = "outside_city"  # review
@@ -99,6 +100,7 @@ class _Draft:
     reason: str = ""
     detail: str = ""
     located: Located | None = None
+    classified: Classified | None = None
 
 
 class IntakeStep:
@@ -109,7 +111,7 @@ class IntakeStep:
     def __init__(self, city: CityPack, codec: Codec, hash_key: bytes) -> None:
         self._city = city
         self._codec = codec
-        self._classifier = KeywordClassifier(city.classes)
+        self._classifier = Classifier(city)
         self._locator = Locator(city)
         self._hash_key = hash_key
         self._limit = DeadLetterLimit()
@@ -144,6 +146,9 @@ class IntakeStep:
             open_drafts, self._locator.locate([d.place for d in open_drafts]), strict=True
         ):
             draft.located = located
+        texts = [ReportTexts(clean(d.raw["category"]), d.title, d.text) for d in open_drafts]
+        for draft, classified in zip(open_drafts, self._classifier.classify(texts), strict=True):
+            draft.classified = classified
         for draft in drafts:
             self._conclude(draft, batch, now_ms, decision)
         if fresh:
@@ -224,10 +229,8 @@ class IntakeStep:
     def _conclude(self, draft: _Draft, batch: Batch, now_ms: int, decision: Decision) -> None:
         """Classify, date and place what is still open; write the outcome and the report."""
         raw, occurred = draft.raw, draft.occurred
-        classified = None
-        located = draft.located or Located()
+        classified, located = draft.classified, draft.located or Located()
         if draft.outcome == "accepted":
-            classified = self._classifier.classify(clean(raw["category"]), draft.title, draft.text)
             if raw["occurred_at"] and occurred is None:
                 self._set(
                     draft,
@@ -244,6 +247,8 @@ class IntakeStep:
                     Reason.CLASS_UNKNOWN,
                     "no word of the taxonomy in title or text",
                 )
+            elif not classified.sure:
+                self._set(draft, "review", Reason.CLASS_UNSURE, self._choices(classified))
         offset = batch.offsets[draft.index]
         identity = draft.id or undecodable_report_id(batch.topic, batch.partition, offset)
         source = {
@@ -320,6 +325,13 @@ class IntakeStep:
         self._outcomes[outcome["channel"], draft.outcome, str(draft.reason)] += 1
         if draft.outcome == "accepted" and written is not None:
             decision.outputs.append(Output("reports", located.zone.encode(), written))
+
+    def _choices(self, classified: Classified) -> str:
+        """The best classes, for who must choose."""
+        return ", ".join(
+            f"{code} {self._city.classes[code].name} {chance:.2f}"
+            for code, chance in classified.top
+        )
 
     def _hash(self, reporter: str | None) -> str:
         text = clean(reporter)

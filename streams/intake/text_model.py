@@ -76,9 +76,13 @@ def weigh(counted: csr_array, column: npt.NDArray[np.int32], idf: Floats) -> csr
     values = counted.data[kept] * idf[place[kept]]
     before = np.concatenate(([0], np.cumsum(kept)))
     pointers = before[counted.indptr]
-    squares = np.concatenate(([0.0], np.cumsum(values.astype(np.float64) ** 2)))
-    length = np.sqrt(squares[pointers[1:]] - squares[pointers[:-1]])
-    values /= np.repeat(np.maximum(length, 1e-9), np.diff(pointers)).astype(np.float32)
+    # Each row summed by itself: a text's probabilities are the same in whatever batch it comes.
+    counts = np.diff(pointers)
+    length = np.ones(len(counts))
+    some = counts > 0
+    if some.any():
+        length[some] = np.sqrt(np.add.reduceat(values.astype(np.float64) ** 2, pointers[:-1][some]))
+    values /= np.repeat(np.maximum(length, 1e-9), counts).astype(np.float32)
     narrow = pointers.astype(np.int32)  # what training takes
     return csr_array((values, place[kept], narrow), shape=(counted.shape[0], len(idf)))
 

@@ -18,7 +18,7 @@ def test_a_class_that_the_channel_names_wins_over_every_word(
     classifier: KeywordClassifier, category: str
 ) -> None:
     found = classifier.classify(category, "路面积水", "雨水倒灌")
-    assert found == Classified("0201", 1.0, "native")
+    assert found == Classified("0201", 1.0, "native", (("0201", 1.0),))
 
 
 @pytest.mark.parametrize("category", ["2999", "未分类", "没有这一类"])
