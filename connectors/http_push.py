@@ -161,7 +161,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
                 _timely(headers)
             elif not keys.accepts(name, headers.get("x-api-key", "")):
                 raise Refused(401, "key", f"X-API-Key is missing or not the key of {name}")
-            body = await _body(request, *_limits(spec, headers))
+            body = await read_body(request, *_limits(spec, headers))
             ids = await asyncio.get_running_loop().run_in_executor(
                 threads, take, spec, headers, body, known, time.monotonic()
             )
@@ -291,8 +291,11 @@ def _limits(spec: ChannelSpec, headers: Headers) -> tuple[int, float]:
     raise Refused(415, "content_type", f"Content-Type {kind[:60]!r}; send {' or '.join(taken)}")
 
 
-async def _body(request: Request, limit: int, limit_s: float) -> bytes:
-    """The body, never more of it than the limit, whatever the header says, and never for longer."""
+async def read_body(request: Request, limit: int, limit_s: float) -> bytes:
+    """The body, never more of it than the limit, whatever the header says, and never for longer.
+
+    Raises :class:`Refused` (413, 408, 400).
+    """
     parts, size = [], 0
     # What is left of the body is not waited for.
     close = {"Connection": "close"}

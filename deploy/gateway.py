@@ -1,11 +1,12 @@
 """``python -m deploy.gateway``: one HTTP port for people and channels.
 
-The screen and its named queries, the channels' push interface, Open311, health and metrics. A browser names
-queries and never sends SQL.
+The screen and its named queries, the channels' push interface, suggestions, Open311, health and metrics. A
+browser names queries and never sends SQL.
 """
 
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors import http_push
 from connectors.open311 import facade
 from connectors.publish import Publisher
-from deploy import screen
+from deploy import screen, suggest
 from schemas import metrics
 from schemas.settings import Settings, load_settings
 
@@ -70,6 +71,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=6)
     app.include_router(http_push.router(settings, publisher))
     app.include_router(screen.router(settings))
+    app.state.suggest = suggest.Service(settings)
+    app.include_router(suggest.router(app.state.suggest))
     app.include_router(facade.router(settings, publisher))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
     return app
@@ -78,7 +81,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 def _route(path: str) -> str:
     """The path's kind, so that a label never holds what a stranger typed."""
     first = path.strip("/").partition("/")[0]
-    return first if first in ("channels", "api", "open311", "healthz", "metrics", "") else "static"
+    known = ("channels", "api", "open311", "suggest", "healthz", "metrics", "")
+    return first if first in known else "static"
 
 
 def main() -> None:
@@ -94,8 +98,11 @@ def main() -> None:
             logging.getLevelName(settings.log_level)
         ),
     )
+    app = create_app(settings, Publisher(settings))
+    # The city takes seconds to read; whoever asks first should not wait for them.
+    threading.Thread(target=app.state.suggest.warm, name="warm", daemon=True).start()
     uvicorn.run(
-        create_app(settings, Publisher(settings)),
+        app,
         host=settings.bind,
         port=settings.screen_port,
         log_level="warning",

@@ -143,7 +143,7 @@ def router(
     async def answer(name: str, given: Mapping[str, str]) -> dict[str, Any]:
         """One query's answer, or its error and status; the error of one never spoils another."""
         query = load_queries().get(name)
-        if query is None:
+        if query is None or query.private:
             return {"error": f"no query {name[:60]!r}; /api/queries lists them", "status": 404}
         try:
             found = await reader.ask(query, given)
@@ -171,7 +171,9 @@ def router(
     @routes.get("/queries")
     async def queries() -> JSONResponse:
         """The named queries: title, unit, meaning, refresh, drill-down, parameters."""
-        return JSONResponse({query.name: _described(query) for query in load_queries().values()})
+        return JSONResponse(
+            {q.name: _described(q) for q in load_queries().values() if not q.private}
+        )
 
     @routes.get(
         "/queries/{name}",

@@ -10,6 +10,7 @@ A file ``schemas/clickhouse/queries/<name>.sql`` begins with comment lines::
     -- parameter: day Date — Day of the city.
     -- parameter: limit UInt32 = 10 — How many.
 
+``private`` (optional) says why a query is not for everybody's eyes: ``/api`` does not know it.
 ``drill_down`` says which query lists the rows that add up to a column: each argument is the value
 of a column of the same row, or a literal in quotes; parameters of the same name (``day``,
 ``time_zone``) pass on by themselves. Parameters are ``{name:Type}`` placeholders that ClickHouse
@@ -105,6 +106,7 @@ class NamedQuery:
     drill_down: tuple[DrillDown, ...]
     parameters: tuple[Parameter, ...]
     sql: str
+    private: bool = False
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """Every parameter's checked value; raises :class:`QuanyuError` naming the one at fault."""
@@ -199,9 +201,9 @@ def read_query(path: Path) -> NamedQuery:
             if parameter.name in parameters:
                 raise QuanyuError(f"{where}: parameter {parameter.name} stands twice")
             parameters[parameter.name] = parameter
-        elif key not in ("title", "unit", "meaning", "refresh"):
+        elif key not in ("title", "unit", "meaning", "refresh", "private"):
             raise QuanyuError(
-                f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, "
+                f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, private, "
                 "drill_down, parameter"
             )
         elif key in once:
@@ -222,7 +224,7 @@ def read_query(path: Path) -> NamedQuery:
     refresh_s = int(once["refresh"].split()[0])
     return NamedQuery(
         path.stem, once["title"], once["unit"], once["meaning"], refresh_s,
-        tuple(drills), tuple(parameters.values()), sql,
+        tuple(drills), tuple(parameters.values()), sql, "private" in once,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import QuanyuError
@@ -55,6 +55,19 @@ class Settings(BaseSettings):
         default="local", description="Which column of topics.yaml holds: local or production."
     )
     log_level: str = Field(default="INFO")
+    vision_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="OpenAI-compatible endpoint that describes photos, with its /v1; unset: none is sent.",
+    )
+    vision_model: str = Field(default="", description="The model that the endpoint is asked for.")
+    vision_key: SecretStr | None = Field(default=None, description="Sent to it as bearer token.")
+    vision_timeout_s: float = Field(
+        default=6.0,
+        gt=0,
+        le=60,
+        description="A description that is not there by then is not waited for.",
+    )
 
     # One base port, fixed offsets: two homes run side by side when their bases differ by >= 20.
     @property

@@ -178,7 +178,7 @@ WILD = st.text(max_size=12) | st.sampled_from(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(load_queries()))
+@pytest.mark.parametrize("name", sorted(n for n, q in load_queries().items() if not q.private))
 def test_a_named_query_answers_whatever_its_parameters_are(app: FastAPI, name: str) -> None:
     client = TestClient(app)
     parameters = [parameter.name for parameter in load_queries()[name].parameters]
