@@ -28,6 +28,7 @@ from schemas.documents import yaml_line
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, is_code
 from schemas.merge_policy import city_policy
+from streams.intake.classify import Classifier
 
 #: Share of a grid's area that may be amiss: the rounding of decimals, far below any border.
 SLIVER = 1e-6
@@ -146,6 +147,7 @@ def check_tables(city: CityPack) -> list[Finding]:
     return [
         *_document(city),
         *_merge(city),
+        *_classifier(city),
         *_classes(city),
         *_duties(city),
         *_units(city),
@@ -220,6 +222,15 @@ def _merge(city: CityPack) -> Iterator[Finding]:
             line = yaml_line(root, (field, code))
             what = f"no class of taxonomy.csv begins with {code!r}"
             yield Finding(str(path), line, f"{field}.{code}", what, "correct the code")
+
+
+def _classifier(city: CityPack) -> Iterator[Finding]:
+    """The trained model that intake would read."""
+    try:
+        Classifier(city)
+    except QuanyuError as error:
+        file, _, what = str(error).partition(": ")
+        yield Finding(file, 0, "", *_what_remedy(what))
 
 
 def _classes(city: CityPack) -> Iterator[Finding]:

@@ -33,8 +33,8 @@ PENALTY = 3.0
 FOLDS = 5
 #: A piece that one text alone holds says nothing of another.
 RARE = 2
-#: With fewer texts of a label nothing can be learned, nor measured, of it.
-LEAST = 5
+#: With fewer different texts of a label nothing can be learned, nor measured, of it.
+LEAST = FOLDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,18 @@ def read_labelled(path: Path) -> Labelled:
 def train(data: Labelled, seed: int = 0) -> tuple[TextModel, dict[str, Any]]:
     """A model of all rows, and what cross-validation says of rows that it has not seen.
 
-    Equal texts stay on one side of every split. Labels with fewer than five texts are left out, and said.
-    Raises :class:`QuanyuError` when fewer than two labels can be learned.
+    Equal texts stay on one side of every split. Labels with fewer than five different texts are left out,
+    and said. Raises :class:`QuanyuError` when fewer than two labels can be learned.
     """
     count = Counter(data.labels)
-    rare = {label: n for label, n in count.items() if n < LEAST}
+    different = Counter(label for _, label in set(zip(data.texts, data.labels, strict=True)))
+    rare = {label: n for label, n in count.items() if different[label] < LEAST}
     kept = [i for i, label in enumerate(data.labels) if label not in rare]
     names = sorted(set(count) - set(rare))
     if len(names) < 2:
         raise QuanyuError(
-            f"only {len(names)} label with {LEAST} texts or more: there is nothing to tell apart"
+            f"{len(names)} of {len(count)} labels have {LEAST} different texts or more: there is nothing"
+            " to tell apart; give two such labels or more"
         )
     texts = [data.texts[i] for i in kept]
     labels = np.array([names.index(data.labels[i]) for i in kept])
@@ -108,7 +110,10 @@ def train(data: Labelled, seed: int = 0) -> tuple[TextModel, dict[str, Any]]:
         "cv_accuracy": round(float((labels == guessed).mean()), 4),
         "folds": FOLDS,
         "contradictory_texts": _contradictions(data),
-        "left_out": {**data.left_out, **{f"fewer than {LEAST}: {k}": n for k, n in rare.items()}},
+        "left_out": {
+            **data.left_out,
+            **{f"fewer than {LEAST} texts: {k}": n for k, n in rare.items()},
+        },
     }
     about = {name: result[name] for name in ("rows", "cv_macro_f1", "cv_accuracy")}
     return TextModel(tuple(names), column, idf, weights, scale, about), result
@@ -217,6 +222,10 @@ def _fit(
     """Which pieces are kept, their rarity, and the machine's weights with the intercept as last row."""
     seen = np.bincount(counted.indices, minlength=SLOTS)
     slots = np.flatnonzero(seen >= RARE)
+    if not len(slots) or len(np.unique(labels)) < 2:
+        raise QuanyuError(
+            "the texts have too little in common to learn from; give more texts of each label"
+        )
     column = np.full(SLOTS, -1, dtype=np.int32)
     column[slots] = np.arange(len(slots), dtype=np.int32)
     idf = (np.log((1 + counted.shape[0]) / (1 + seen[slots])) + 1).astype(np.float32)

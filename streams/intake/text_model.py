@@ -44,18 +44,16 @@ class TextModel:
     scale: Floats
     about: dict[str, Any]
 
-    def margins(self, texts: Sequence[str]) -> Floats:
-        """Distance from each label's border, shape (texts, labels)."""
-        return self.margins_of(features(texts))
-
-    def margins_of(self, counted: csr_array) -> Floats:
-        """The same from rows of :func:`features`."""
-        weighed = weigh(counted, self.column, self.idf)
-        return np.asarray(weighed @ self.weights[:-1] + self.weights[-1], dtype=np.float32)
-
     def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Calibrated probability of each label, rows sum to 1."""
-        return softmax(self.margins(texts), self.scale)
+        """Calibrated probability of each label, rows sum to 1.
+
+        A text without a piece that training knew (emoji, another script) says nothing: all are equal.
+        """
+        weighed = weigh(features(texts), self.column, self.idf)
+        margins = np.asarray(weighed @ self.weights[:-1] + self.weights[-1], dtype=np.float32)
+        chances = softmax(margins, self.scale)
+        chances[np.diff(weighed.indptr) == 0] = 1 / len(self.labels)
+        return chances
 
     def save(self, path: Path) -> None:
         """Write the model, whole or not at all."""

@@ -72,8 +72,40 @@ def test_a_label_with_too_few_texts_and_contradictions_are_said() -> None:
     texts = [*data.texts, "环境污染", data.texts[0]]
     labels = [*data.labels, "环", next(name for name in WORDS if name != data.labels[0])]
     result = train(Labelled(texts, labels, {}))[1]
-    assert result["left_out"] == {"fewer than 5: 环": 1}
+    assert result["left_out"] == {"fewer than 5 texts: 环": 1}
     assert result["contradictory_texts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (["停水"] * 20, ["水", "路"] * 10, "0 of 2 labels have 5 different texts"),
+        (["停水"] * 10 + ["坑洼"] * 10, ["水"] * 10 + ["路"] * 10, "0 of 2 labels"),
+        (["🙂"] * 10 + ["🚰"] * 10, ["水"] * 10 + ["路"] * 10, "nothing to tell apart"),
+        ([chr(0x4E00 + i) for i in range(40)], ["水", "路"] * 20, "too little in common"),
+    ],
+)
+def test_a_history_of_too_few_texts_is_refused_with_what_it_lacks(
+    texts: list[str], labels: list[str], message: str
+) -> None:
+    with pytest.raises(QuanyuError, match=message):
+        train(Labelled(texts, labels, {}))
+
+
+def test_a_history_that_contradicts_itself_everywhere_teaches_doubt() -> None:
+    data = history()
+    other = [{"水": "路", "路": "水"}.get(label, "学") for label in data.labels]
+    model, result = train(Labelled(data.texts * 2, data.labels + other, {}))
+    assert result["contradictory_texts"] == sum(label != "学" for label in data.labels)
+    (sure,) = model.probabilities(["楼里停水三天没人管"]).max(axis=1)
+    assert sure < 0.6
+
+
+def test_a_text_of_nothing_known_is_not_the_label_that_most_texts_have() -> None:
+    texts = [f"停水第{day}天" for day in range(400)] + [f"坑洼{day}" for day in range(8)]
+    model, _ = train(Labelled(texts, ["水"] * 400 + ["路"] * 8, {}))
+    for text in ("", "🙂🙂🙂", "ქუჩა"):
+        assert model.probabilities([text]).tolist() == [[0.5, 0.5]]
 
 
 def test_review_rate_and_accuracy_of_the_rest_add_up() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.city_check import check_tables
 from deploy.train_classify import Labelled, train
 from schemas.city import CityPack, load_city
 from schemas.codec import Codec
@@ -123,6 +124,8 @@ def test_a_model_of_other_labels_than_the_taxonomys_does_not_start(
         QuanyuError, match=r"classifier\.npz: label '噪声类' is no class of .*taxonomy"
     ):
         IntakeStep(city, codec, b"secret")
+    (found,) = [f for f in check_tables(city) if f.file.endswith("classifier.npz")]
+    assert found.remedy == "train on labels that are its codes"
 
 
 def test_a_model_that_is_named_and_missing_says_how_to_make_one(
