@@ -59,7 +59,7 @@ def add_evaluate(group: typer.Typer) -> None:
     ) -> None:
         """How well a model classifies labelled texts.
 
-        Example: quanyu evaluate classify --data held_out.csv --model classifier.npz --threshold 0.6
+        Example: quanyu evaluate classify --data held_out.csv --model classifier.npz --threshold 0.7
         """
         from deploy.train_classify import by_keywords, measure, read_labelled
         from schemas.settings import load_settings
