@@ -47,13 +47,13 @@ from streams.intake.normalise import plausible
 from streams.intake.privacy import mask
 from streams.merge.decide import to_seen
 from streams.merge.likeness import metres
-from streams.merge.place import NAMESAKE_M, OPENING, TAPPED_M, Changes, Placer
+from streams.merge.place import HOUR_MS, NAMESAKE_M, OPENING, TAPPED_M, Changes, Placer
 from streams.merge.state import MergeState
 
 log = structlog.get_logger("suggest")
 
 #: Named queries that are asked here and not by the screen.
-QUERIES = ("events_nearby",)
+QUERIES = ("events_nearby", "opening_reports")
 QUESTIONS = Path(__file__).parent / "questions.yaml"
 #: Characters, as intake takes them; so much of a text is held against those of events.
 TEXT_LIMIT, COMPARED = 100_000, 2_000
@@ -62,7 +62,7 @@ PHOTO_LIMIT = 6 * 1024 * 1024
 BODY_LIMIT = PHOTO_LIMIT * 4 // 3 + 1024 * 1024
 BODY_S = 20.0
 #: Events that are compared, and that are told.
-COMPARED_EVENTS, TOLD_EVENTS = 60, 5
+COMPARED_EVENTS, TOLD_EVENTS = 50, 5
 #: Suggestions at once; so many more may wait, each for milliseconds.
 THREADS, WAITING = 4, 64
 #: A person waits: events that are not there by then are left out, and not asked for again for a while.
@@ -275,8 +275,8 @@ class Adviser:
             return None
         rules = [self._policy.rule(code) for code in codes]
         found: dict[str, str | int] = {
-            "at": now_ms,
-            "hours": round(max(rule.hours for rule in rules)) + 1,
+            "since": now_ms - round(max(rule.hours for rule in rules) * HOUR_MS),
+            "until": now_ms,
             "zone": located.zone,
             "class_codes": ",".join(sorted({c for code in codes for c in self._group(code)})),
             "grid": located.grid[:_STREET],
@@ -488,7 +488,7 @@ class Service:
             log.warning("no suggestions", error=str(error))
 
     def events(self, nearby: Mapping[str, str | int]) -> list[dict[str, Any]] | None:
-        """Rows of ``events_nearby``; None when ClickHouse does not answer in time."""
+        """Rows of ``events_nearby`` with opening reports; None when ClickHouse does not answer in time."""
         if time.monotonic() < self._paused_until:
             return None
         try:
@@ -504,7 +504,18 @@ class Service:
                     query_retries=0,
                     pool_mgr=get_pool_manager(maxsize=THREADS, num_pools=1),
                 )
-            return run(self._client, "events_nearby", **nearby)
+            rows = run(self._client, "events_nearby", **nearby)
+            if not rows:
+                return []
+            opened = [row["opened_at"] for row in rows]
+            reports = run(
+                self._client,
+                "opening_reports",
+                ids=",".join(row["first_report_id"] for row in rows),
+                since=min(opened),
+                until=max(opened),
+            )
+            return with_reports(rows, reports)
         except (ClickHouseError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_S
             log.warning("events unknown", error=type(error).__name__)
@@ -513,6 +524,13 @@ class Service:
     def accepts(self, key: str) -> bool:
         """Whether it is a key of any channel that proves itself by one: who may report may ask."""
         return sum(self.keys.accepts(name, key) for name in _with_keys()) > 0
+
+
+def with_reports(events: Sequence[Row], reports: Sequence[Row]) -> list[dict[str, Any]]:
+    """Each event with what its opening report says; of one that is still on its way, with nothing more."""
+    said = {report["report_id"]: report for report in reports}
+    unsaid = {"text": "", "device": "", "alarm_state": "", "media": []}
+    return [{**event, **said.get(event["first_report_id"], unsaid)} for event in events]
 
 
 def advise(service: Service, ask: Ask, described: Described, photo_sha256: str) -> Suggestion:

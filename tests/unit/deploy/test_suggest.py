@@ -243,7 +243,7 @@ def test_events_are_looked_for_as_far_as_merge_would_look(adviser: Adviser) -> N
         "0102",
         COMPARED_EVENTS,
     )
-    assert asked["hours"] == 25
+    assert (asked["since"], asked["until"]) == (NOW - 24 * HOUR, NOW)
     assert cast(int, asked["north"]) - cast(int, asked["south"]) == pytest.approx(
         2e6 * 500 / 111_320, abs=2
     )
@@ -391,8 +391,9 @@ def test_a_pack_that_cannot_be_read_is_said_and_not_an_error_of_the_server(
 
 
 def test_words_of_reports_are_not_told_without_a_key(client: TestClient) -> None:
-    assert client.get("/api/queries/events_nearby").status_code == 404
-    assert "events_nearby" not in client.get("/api/queries").json()
+    for name in suggest.QUERIES:
+        assert client.get(f"/api/queries/{name}").status_code == 404
+        assert name not in client.get("/api/queries").json()
     tiles = client.get("/api/tiles", params={"names": "events_nearby"}).json()["tiles"]
     assert tiles["events_nearby"]["status"] == 404
 
@@ -421,10 +422,10 @@ def test_clickhouse_that_is_gone_is_not_asked_again_at_once(
         raise ConnectionRefusedError
 
     monkeypatch.setattr("clickhouse_connect.get_client", gone)
-    assert [service.events({"at": NOW}) for _ in range(50)] == [None] * 50
+    assert [service.events({"until": NOW}) for _ in range(50)] == [None] * 50
     assert len(tried) == 1
     service._paused_until = 0.0
-    assert service.events({"at": NOW}) is None
+    assert service.events({"until": NOW}) is None
     assert len(tried) == 2
 
 
