@@ -32,7 +32,7 @@ class Nobody:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """A gateway whose ClickHouse port is closed."""
-    settings = Settings(home=tmp_path, port=27900)
+    settings = Settings(home=tmp_path, port=27900, clickhouse="http://127.0.0.1:1")
     with TestClient(create_app(settings, cast(Publisher, Nobody()))) as made:
         yield made
 

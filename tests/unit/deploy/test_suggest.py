@@ -327,7 +327,9 @@ SIGNED = [n for n, s in load_channels().items() if s.transports.http and s.trans
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """A gateway of the tiny city whose ClickHouse port is closed; it asks with a channel's key."""
-    settings = Settings(home=tmp_path, port=27900, city=str(write_city(tmp_path / "pack")))
+    # Nothing listens on port 1; any other may be a stack of a test beside this one.
+    pack = str(write_city(tmp_path / "pack"))
+    settings = Settings(home=tmp_path, clickhouse="http://127.0.0.1:1", city=pack)
     settings.keys_path.write_text(json.dumps({name: f"key-{name}" for name in channel_names()}))
 
     class Nobody:
