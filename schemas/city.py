@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -74,6 +74,10 @@ class MergePolicy(_Model):
         return self.default
 
 
+#: Found by its first two characters.
+Word = Annotated[str, Field(min_length=2)]
+
+
 class TrainedClassifier(_Model):
     """A model of ``quanyu train classify`` in service, and from which probability on it decides alone.
 
@@ -84,6 +88,19 @@ class TrainedClassifier(_Model):
     model: Path = Field(description="Beside city.yaml, or absolute; its labels are taxonomy codes.")
     threshold: float = Field(
         default=0.7, ge=0, le=1, description="Below it a person chooses among the best three."
+    )
+
+
+class TagRules(_Model):
+    """``tags.yaml``: the words by which a report is tagged beside its class; without the file, no tags."""
+
+    intents: dict[str, list[Word]] = Field(
+        default_factory=dict, description="What the reporter wants → its words."
+    )
+    default_intent: str = Field(default="", description="When no word of any intent occurs.")
+    urgent: list[Word] = Field(default_factory=list)
+    sensitive: dict[str, list[Word]] = Field(
+        default_factory=dict, description="Subject that few should read, or at once → its words."
     )
 
 
@@ -339,6 +356,7 @@ class CityPack:
     zone_of: Mapping[str, str]
     merge: MergePolicy
     classifier: TrainedClassifier | None
+    tags: TagRules
     departments: Mapping[str, Department]
     fallback: Fallback
     kpi: KpiWeights
@@ -481,6 +499,7 @@ def load_city(city: str) -> CityPack:
         zone_of=zone_of,
         merge=file.merge,
         classifier=file.classifier,
+        tags=_tags(folder / "tags.yaml"),
         departments=file.departments,
         fallback=file.fallback,
         kpi=file.kpi,
@@ -490,6 +509,10 @@ def load_city(city: str) -> CityPack:
         counts=file.counts,
         folder=folder,
     )
+
+
+def _tags(path: Path) -> TagRules:
+    return read_document(path, TagRules) if path.exists() else TagRules()
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:

@@ -5,7 +5,8 @@ word is the more specific), threefold in the title, once per text. The class wit
 lower code on a tie.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,19 +51,45 @@ def joined(title: str, text: str) -> str:
     return f"{title}。{text}" if title else text
 
 
+class Words:
+    """Finds words by their first two characters, and weighs what they speak for; pure and deterministic."""
+
+    def __init__(self, words: Mapping[str, Iterable[str]]) -> None:
+        self._index: dict[str, list[tuple[str, str, float]]] = {}
+        for name, each in words.items():
+            for word in each:
+                if len(word) >= 2:
+                    self._index.setdefault(word[:2], []).append((word, name, float(len(word) ** 2)))
+        heads = "".join(sorted({start[0] for start in self._index}))
+        self._heads = re.compile(f"[{re.escape(heads)}]" if heads else "(?!)")
+
+    def scores(self, title: str, text: str) -> dict[str, float]:
+        """Name → sum of its words that occur, above 0."""
+        scores: dict[str, float] = {}
+        self._score(title, TITLE_WEIGHT, scores)
+        self._score(text[:TEXT_LIMIT], 1.0, scores)
+        return scores
+
+    def _score(self, text: str, weight: float, scores: dict[str, float]) -> None:
+        index = self._index
+        seen: set[tuple[str, str]] = set()
+        for match in self._heads.finditer(text):
+            position = match.start()
+            found = index.get(text[position : position + 2])
+            if found:
+                for word, name, value in found:
+                    if (word, name) not in seen and text.startswith(word, position):
+                        seen.add((word, name))
+                        scores[name] = scores.get(name, 0.0) + value * weight
+
+
 class KeywordClassifier:
-    """Finds keywords by their first two characters; pure and deterministic."""
+    """The class that the channel names, else the one for which the taxonomy's words speak."""
 
     def __init__(self, classes: Mapping[str, TaxonomyClass]) -> None:
         self._native = {code: code for code in classes if code != UNCLASSIFIED}
         self._native |= {c.name: c.code for c in classes.values() if c.code != UNCLASSIFIED}
-        self._index: dict[str, list[tuple[str, str, float]]] = {}
-        for entry in classes.values():
-            for word in entry.keywords:
-                if len(word) >= 2:
-                    self._index.setdefault(word[:2], []).append(
-                        (word, entry.code, float(len(word) ** 2))
-                    )
+        self._words = Words({c.code: c.keywords for c in classes.values()})
 
     def classify(self, category: str, title: str, text: str) -> Classified | None:
         """The class of one report from its cleaned texts; None when nothing speaks for any.
@@ -78,26 +105,13 @@ class KeywordClassifier:
 
     def by_words(self, title: str, text: str) -> Classified | None:
         """The class for which the words of the taxonomy speak."""
-        scores: dict[str, float] = {}
-        self._score(title, TITLE_WEIGHT, scores)
-        self._score(text[:TEXT_LIMIT], 1.0, scores)
+        scores = self._words.scores(title, text)
         if not scores:
             return None
         total = sum(scores.values())
         best = sorted(scores, key=lambda c: (-scores[c], c))[:TOP]
         top = tuple((code, scores[code] / total) for code in best)
         return Classified(*top[0], "keyword", top)
-
-    def _score(self, text: str, weight: float, scores: dict[str, float]) -> None:
-        index = self._index
-        seen: set[str] = set()
-        for position in range(len(text) - 1):
-            found = index.get(text[position : position + 2])
-            if found:
-                for word, code, value in found:
-                    if word not in seen and text.startswith(word, position):
-                        seen.add(word)
-                        scores[code] = scores.get(code, 0.0) + value * weight
 
 
 class Classifier:

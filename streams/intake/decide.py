@@ -20,8 +20,9 @@ from streams.intake.classify import Classified, Classifier, ReportTexts
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
+from streams.intake.tags import Tagger, Tags
 
-RULE_VERSION = "intake-9"
+RULE_VERSION = "intake-10"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
@@ -113,6 +114,7 @@ class IntakeStep:
         self._codec = codec
         self._classifier = Classifier(city)
         self._locator = Locator(city)
+        self._tagger = Tagger(city.tags)
         self._hash_key = hash_key
         self._limit = DeadLetterLimit()
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
@@ -263,6 +265,8 @@ class IntakeStep:
             # What people will read tells of the matter, not of who told it.
             title, text = mask(draft.title), mask(draft.text)
             address = mask(draft.place.texts[0])
+            # A device wants nothing and says its words of itself.
+            tags = Tags() if raw["device"] else self._tagger.tags(draft.title, draft.text)
             phones = (*title.phones, *text.phones, *address.phones)
             report = {
                 "report_id": identity,
@@ -293,6 +297,9 @@ class IntakeStep:
                 "device": clean(raw["device"]),
                 "alarm_state": raw["alarm_state"] if raw["alarm_state"] in ALARM_STATES else "",
                 "self_handled": clean(raw["self_handled"]).lower() in YES,
+                "intent": tags.intent,
+                "urgent": tags.urgent,
+                "sensitive": tags.sensitive,
                 **source,
             }
             written = self._encode_report(report)
