@@ -29,10 +29,11 @@ def main() -> int:
     try:
         settings = load_settings()
         _configure_logs(settings.log_level)
-        start_http_server(settings.metrics_port("sink"), "127.0.0.1", metrics.COLLECTORS)
         sink = Sink(settings, routes(), instance=arguments.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sink.stop())
+        # Who sees metrics may ask it to end.
+        start_http_server(settings.metrics_port("sink"), "127.0.0.1", metrics.COLLECTORS)
         # Rows come and go by the hundred thousand and make no cycles: looking through them for garbage
         # at Python's default rate costs several per cent of all time.
         gc.collect()
