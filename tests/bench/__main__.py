@@ -13,7 +13,7 @@ from rich.table import Table
 from deploy import city_build
 from schemas.city import load_city
 from schemas.settings import Settings
-from tests.bench import channels, decisions, end_to_end, places, suggest, transport
+from tests.bench import channels, decisions, end_to_end, places, suggest, texts, transport
 
 
 def machine() -> dict[str, Any]:
@@ -45,10 +45,11 @@ def main() -> None:
     progress.print("the steps without broker and engine …")
     pure = decisions.run()
     located = places.run()
+    read = texts.run()
     progress.print("suggestions …")
     suggested = suggest.run()
     result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
-    result |= {"channels": carried, "places": located, "suggest": suggested}
+    result |= {"channels": carried, "places": located, "texts": read, "suggest": suggested}
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -72,6 +73,8 @@ def main() -> None:
     table.add_row("pure: reports/s per core", f"{pure['reports_per_s_per_core']:,}")
     for name, value in located.items():
         table.add_row(f"pure: {name.replace('_per_s', '/s')} located", f"{value:,}")
+    for name, value in read.items():
+        table.add_row(f"pure: {name.replace('_per_s', '/s')}", f"{value:,}")
     for name, value in suggested.items():
         table.add_row(f"suggest: {name}", f"{value:,}")
     Console(highlight=False).print(table)
