@@ -1,8 +1,11 @@
 """Training and measuring the classifier of texts on a city's own labelled history.
 
-Method: one linear support vector machine a label (one against the rest) on weighted character pieces,
-chosen because it measured best on citizens' letters among those that read 40,000 texts a second; its
-margins become probabilities by a multinomial logistic fit (Platt's idea for many labels) on held-out folds.
+Method: one linear support vector machine a label (one against the rest) on weighted character pieces, each
+piece weighted too by how much more often the label's texts hold it (after Wang and Manning, *Baselines and
+Bigrams*, 2012; the root of the log ratio). Chosen because it measured best on citizens' letters among those
+that read 40,000 texts a second: segmented words, title and text apart, naive Bayes, mixtures and unlabelled
+letters were worse or no better. Margins become probabilities by a multinomial logistic fit (Platt's idea for
+many labels) on held-out folds.
 """
 
 import csv
@@ -244,15 +247,23 @@ def _fit(
     column = np.full(SLOTS, -1, dtype=np.int32)
     column[slots] = np.arange(len(slots), dtype=np.int32)
     idf = (np.log((1 + counted.shape[0]) / (1 + seen[slots])) + 1).astype(np.float32)
-    machine = LinearSVC(C=PENALTY, random_state=0).fit(weigh(counted, column, idf), labels)
-    weights = np.full((len(slots) + 1, width), -1.0, dtype=np.float32)
-    # Two labels make one border: what speaks for the second speaks against the first.
-    rows, borders = machine.coef_, machine.intercept_
-    if len(machine.classes_) == 2:
-        rows, borders = np.vstack([-rows[0], rows[0]]), np.array([-borders[0], borders[0]])
-    weights[:-1] = 0.0
-    weights[:-1, machine.classes_] = rows.T
-    weights[-1, machine.classes_] = borders
+    weighed = weigh(counted, column, idf)
+    holds = csr_array((np.ones_like(weighed.data), weighed.indices, weighed.indptr), weighed.shape)
+    weights = np.zeros((len(slots) + 1, width), dtype=np.float32)
+    weights[-1] = -1.0  # of a label that this part of the history does not have
+    for label in np.unique(labels):
+        # How many texts hold each piece, one more lest nothing be impossible.
+        inside = holds[labels == label].sum(axis=0) + 1.0
+        outside = holds[labels != label].sum(axis=0) + 1.0
+        ratio = np.log(inside / inside.sum()) - np.log(outside / outside.sum())
+        telling = np.sqrt(np.abs(ratio)).astype(np.float32)
+        told = csr_array(
+            (weighed.data * telling[weighed.indices], weighed.indices, weighed.indptr),
+            weighed.shape,
+        )
+        machine = LinearSVC(C=PENALTY, random_state=0).fit(told, labels == label)
+        weights[:-1, label] = machine.coef_[0] * telling
+        weights[-1, label] = machine.intercept_[0]
     return column, idf, weights
 
 
