@@ -77,8 +77,8 @@ def read_labelled(path: Path) -> Labelled:
                 else:
                     texts.append(text)
                     labels.append(label)
-    except FileNotFoundError:
-        raise QuanyuError(f"{path}: no such file") from None
+    except OSError as error:
+        raise QuanyuError(f"{path}: not readable ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except csv.Error as error:
@@ -199,8 +199,8 @@ def _mapping(path: Path) -> dict[str, str]:
             if not {"code", "label"} <= set(reader.fieldnames or []):
                 raise QuanyuError(f"{path}:1: the header must name code and label")
             return {row["code"]: clean(row["label"]) for row in reader}
-    except FileNotFoundError:
-        raise QuanyuError(f"{path}: no such file") from None
+    except OSError as error:
+        raise QuanyuError(f"{path}: not readable ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
 

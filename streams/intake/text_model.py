@@ -56,15 +56,20 @@ class TextModel:
         return chances
 
     def save(self, path: Path) -> None:
-        """Write the model, whole or not at all."""
+        """Write the model, whole or not at all; :class:`QuanyuError` when the folder takes none."""
         draft = path.with_name(path.name + ".new")
         about = json.dumps({"format": FORMAT, **SHAPE, **self.about}, ensure_ascii=False)
-        with draft.open("wb") as out:
-            np.savez_compressed(
-                out, labels=np.array(self.labels), slots=np.flatnonzero(self.column >= 0).astype(np.int32),
-                idf=self.idf, weights=self.weights, scale=self.scale, about=np.array(about),
-            )  # fmt: skip
-        draft.replace(path)
+        try:
+            with draft.open("wb") as out:
+                np.savez_compressed(
+                    out, labels=np.array(self.labels), slots=np.flatnonzero(self.column >= 0).astype(np.int32),
+                    idf=self.idf, weights=self.weights, scale=self.scale, about=np.array(about),
+                )  # fmt: skip
+            draft.replace(path)
+        except OSError as error:
+            raise QuanyuError(
+                f"{path}: not writable ({error.strerror}); name a file in a folder that is there"
+            ) from None
 
 
 def weigh(counted: csr_array, column: npt.NDArray[np.int32], idf: Floats) -> csr_array:

@@ -135,6 +135,15 @@ def test_a_file_that_teaches_nothing_is_refused_with_its_reason(
         read_labelled(csv_file(tmp_path, text))
 
 
+def test_a_folder_in_place_of_a_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(QuanyuError, match=r"not readable \(Is a directory\)"):
+        read_labelled(tmp_path)
+    model, _ = train(history())
+    for path in (tmp_path, tmp_path / "none" / "m.npz"):
+        with pytest.raises(QuanyuError, match="not writable"):
+            model.save(path)
+
+
 def test_a_title_stands_before_its_text_and_rows_without_either_are_counted(tmp_path: Path) -> None:
     read = read_labelled(
         csv_file(tmp_path, "label,title,text\n水,停水,三天了\n水,,没水\n,x,y\n路,,\n")
