@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import cos, radians
+from math import cos, inf, radians
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -61,8 +61,10 @@ TEXT_LIMIT, COMPARED = 100_000, 2_000
 PHOTO_LIMIT = 6 * 1024 * 1024
 BODY_LIMIT = PHOTO_LIMIT * 4 // 3 + 1024 * 1024
 BODY_S = 20.0
-#: Events that are compared, and that are told.
-COMPARED_EVENTS, TOLD_EVENTS = 50, 5
+#: Rows of events that are read, events that are compared (the nearest), and that are told.
+ROWS_READ, COMPARED_EVENTS, TOLD_EVENTS = 500, 50, 5
+#: Opening reports that are kept: what they say never changes, and many ask about the same events.
+REPORTS_KEPT = 5_000
 #: Suggestions at once; so many more may wait, each for milliseconds.
 THREADS, WAITING = 4, 64
 #: A person waits: events that are not there by then are left out, and not asked for again for a while.
@@ -83,6 +85,8 @@ ASKED = {
 }
 _WHAT = {reason: what for what, reasons in ASKED.items() for reason in reasons}
 Row = Mapping[str, Any]
+#: What is known of an opening report that is still on its way.
+UNSAID: Row = {"text": "", "device": "", "alarm_state": "", "media": []}
 
 
 class _Answer(BaseModel):
@@ -280,7 +284,7 @@ class Adviser:
             "zone": located.zone,
             "class_codes": ",".join(sorted({c for code in codes for c in self._group(code)})),
             "grid": located.grid[:_STREET],
-            "limit": COMPARED_EVENTS,
+            "limit": ROWS_READ,
         }
         if located.lon is not None and located.lat is not None:
             reach = (
@@ -472,6 +476,7 @@ class Service:
         self._adviser: Adviser | None = None
         self._client: Client | None = None
         self._paused_until = 0.0
+        self._said: dict[str, Row] = {}
 
     def adviser(self) -> Adviser:
         """The adviser, made once."""
@@ -504,18 +509,22 @@ class Service:
                     query_retries=0,
                     pool_mgr=get_pool_manager(maxsize=THREADS, num_pools=1),
                 )
-            rows = run(self._client, "events_nearby", **nearby)
-            if not rows:
-                return []
-            opened = [row["opened_at"] for row in rows]
-            reports = run(
-                self._client,
-                "opening_reports",
-                ids=",".join(row["first_report_id"] for row in rows),
-                since=min(opened),
-                until=max(opened),
-            )
-            return with_reports(rows, reports)
+            events = nearest(run(self._client, "events_nearby", **nearby), nearby)
+            unread = [event for event in events if event["first_report_id"] not in self._said]
+            if unread:
+                opened = [event["opened_at"] for event in unread]
+                reports = run(
+                    self._client,
+                    "opening_reports",
+                    ids=",".join(event["first_report_id"] for event in unread),
+                    since=min(opened),
+                    until=max(opened),
+                )
+                if len(self._said) > REPORTS_KEPT:
+                    self._said = {}
+                self._said |= {report["report_id"]: report for report in reports}
+            said = self._said
+            return [{**event, **said.get(event["first_report_id"], UNSAID)} for event in events]
         except (ClickHouseError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_S
             log.warning("events unknown", error=type(error).__name__)
@@ -526,11 +535,24 @@ class Service:
         return sum(self.keys.accepts(name, key) for name in _with_keys()) > 0
 
 
-def with_reports(events: Sequence[Row], reports: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each event with what its opening report says; of one that is still on its way, with nothing more."""
-    said = {report["report_id"]: report for report in reports}
-    unsaid = {"text": "", "device": "", "alarm_state": "", "media": []}
-    return [{**event, **said.get(event["first_report_id"], unsaid)} for event in events]
+def nearest(rows: Sequence[Row], nearby: Mapping[str, str | int]) -> list[Row]:
+    """Of versions, each event's newest before its others: the open events, nearest to the box's middle first.
+
+    At most :data:`COMPARED_EVENTS`; those without a point come last, newest first.
+    """
+    newest: dict[str, Row] = {}
+    for row in rows:
+        newest.setdefault(row["event_id"], row)
+    box = [int(nearby.get(side, 0)) / 1e6 for side in ("west", "east", "south", "north")]
+    lon, lat = (box[0] + box[1]) / 2, (box[2] + box[3]) / 2
+
+    def away(event: Row) -> float:
+        if not lon or event["lon"] is None or event["lat"] is None:
+            return inf
+        return metres(lon, lat, event["lon"], event["lat"])
+
+    found = [event for event in newest.values() if event["status"] == "open"]
+    return sorted(found, key=away)[:COMPARED_EVENTS]
 
 
 def advise(service: Service, ask: Ask, described: Described, photo_sha256: str) -> Suggestion:

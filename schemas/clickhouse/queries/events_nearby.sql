@@ -1,6 +1,6 @@
--- title: 附近未结事件
+-- title: 附近事件
 -- unit: 行
--- meaning: Open events of some classes in a box, or by name in a grid, nearest first.
+-- meaning: Versions of the events of some classes in a box, or by name in a grid: newest event first, of each the newest version first.
 -- refresh: 1 s
 -- private: One question for each report that is written; who asks has shown a key.
 -- parameter: since Int64 = 0 — Opened at or after, ms since the epoch.
@@ -12,27 +12,16 @@
 -- parameter: east Int64 = 0 — The same.
 -- parameter: north Int64 = 0 — The same.
 -- parameter: grid String = '' — Also what lies in grids whose code begins so; with a box only what has no point.
--- parameter: limit UInt32 = 50 — How many events.
-SELECT *
-FROM
-(
-    -- Where an event lies and what it is never changes, so rows are chosen before their versions are compared.
-    SELECT event_id, status, class_code, zone, lon, lat, district_code, grid_code, title, address,
-        report_count, occurred_at, opened_at, first_report_id
-    FROM events
-    WHERE opened_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
-        AND opened_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')
-        AND zone = {zone:String} AND class_code IN splitByChar(',', {class_codes:String})
-        AND ((lon >= {west:Int64} / 1e6 AND lon <= {east:Int64} / 1e6
-                AND lat >= {south:Int64} / 1e6 AND lat <= {north:Int64} / 1e6)
-            OR ({grid:String} != '' AND ({west:Int64} = 0 OR lon IS NULL)
-                AND startsWith(toString(grid_code), {grid:String})))
-    ORDER BY version DESC
-    LIMIT 1 BY event_id
-)
-WHERE status = 'open'
-ORDER BY
-    if({west:Int64} = 0, 0, abs(lon - {west:Int64} / 2e6 - {east:Int64} / 2e6)
-        + abs(lat - {south:Int64} / 2e6 - {north:Int64} / 2e6)),
-    opened_at DESC, event_id
+-- parameter: limit UInt32 = 500 — How many rows.
+SELECT event_id, status, class_code, zone, lon, lat, district_code, grid_code, title, address,
+    report_count, occurred_at, opened_at, first_report_id
+FROM events
+WHERE opened_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+    AND opened_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')
+    AND zone = {zone:String} AND class_code IN splitByChar(',', {class_codes:String})
+    AND ((lon >= {west:Int64} / 1e6 AND lon <= {east:Int64} / 1e6
+            AND lat >= {south:Int64} / 1e6 AND lat <= {north:Int64} / 1e6)
+        OR ({grid:String} != '' AND ({west:Int64} = 0 OR lon IS NULL)
+            AND startsWith(toString(grid_code), {grid:String})))
+ORDER BY opened_at DESC, event_id, version DESC
 LIMIT {limit:UInt32}

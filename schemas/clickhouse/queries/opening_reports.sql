@@ -11,4 +11,3 @@ FROM reports
 WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
     AND received_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')
     AND report_id IN splitByChar(',', {ids:String})
-LIMIT 1 BY report_id

@@ -5,7 +5,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from connectors.publish import Publisher
 from deploy.gateway import create_app
+from deploy.suggest import nearest
 from deploy.vision import ANSWER_LIMIT, CONCURRENT, Vision
 from schemas import tables
 from schemas.channels import channel_names
@@ -132,11 +133,17 @@ BOX = {
 }
 
 
-def nearby(engine: Client, **changed: Any) -> dict[str, dict[str, Any]]:
+def nearby(engine: Client, **changed: Any) -> dict[str, Mapping[str, Any]]:
     since = NOW_MS - 72 * 3_600_000
-    given = {"since": since, "until": NOW_MS, "zone": ZONE, "class_codes": "2101", **BOX}
-    rows = run(engine, "events_nearby", **{**given, "grid": "410105019", **changed})
-    return {row["event_id"]: row for row in rows}
+    given: dict[str, Any] = {
+        "since": since,
+        "until": NOW_MS,
+        "zone": ZONE,
+        "class_codes": "2101",
+        **BOX,
+    }
+    given |= {"grid": "410105019", **changed}
+    return {row["event_id"]: row for row in nearest(run(engine, "events_nearby", **given), given)}
 
 
 def test_open_events_of_box_street_class_zone_and_time_are_found(engine: Client) -> None:
@@ -147,7 +154,7 @@ def test_open_events_of_box_street_class_zone_and_time_are_found(engine: Client)
     assert set(nearby(engine, since=NOW_MS - 300 * 3_600_000)) == {*found, "event-4"}
     assert nearby(engine, until=NOW_MS - 7_200_000) == {}
     assert set(nearby(engine, grid="")) == {"event-0", "event-8"}
-    assert set(nearby(engine, limit=1)) == {"event-0"}, "the nearest"
+    assert list(nearby(engine)) == ["event-0", "event-8", "event-5"], "the nearest first"
 
 
 def test_without_a_box_all_that_lies_in_the_street_is_found(engine: Client) -> None:

@@ -20,11 +20,13 @@ from deploy.suggest import (
     BODY_LIMIT,
     COMPARED_EVENTS,
     PHOTO_LIMIT,
+    ROWS_READ,
     TEXT_LIMIT,
     Adviser,
     Ask,
     Service,
     city_questions,
+    nearest,
     read_ask,
     read_photo,
 )
@@ -241,7 +243,7 @@ def test_events_are_looked_for_as_far_as_merge_would_look(adviser: Adviser) -> N
     assert (asked["zone"], asked["class_codes"], asked["limit"]) == (
         "core",
         "0102",
-        COMPARED_EVENTS,
+        ROWS_READ,
     )
     assert (asked["since"], asked["until"]) == (NOW - 24 * HOUR, NOW)
     assert cast(int, asked["north"]) - cast(int, asked["south"]) == pytest.approx(
@@ -253,6 +255,26 @@ def test_events_are_looked_for_as_far_as_merge_would_look(adviser: Adviser) -> N
     )
     assert named["grid"] == "990102001"
     assert "west" not in named
+
+
+def test_the_newest_version_counts_and_the_nearest_open_events_are_compared() -> None:
+    box = {"west": 19_999_000, "east": 20_001_000, "south": 49_999_000, "north": 50_001_000}
+    far = [
+        {"event_id": f"far-{n}", "status": "open", "lon": 20.0, "lat": 50.0 + n / 1e6}
+        for n in range(900, 900 - COMPARED_EVENTS, -1)
+    ]
+    rows: list[dict[str, Any]] = [
+        *far,
+        {"event_id": "named", "status": "open", "lon": None, "lat": None},
+        {"event_id": "closed", "status": "closed", "lon": 20.0, "lat": 50.0},
+        {"event_id": "closed", "status": "open", "lon": 20.0, "lat": 50.0},
+        {"event_id": "near", "status": "open", "lon": 20.0, "lat": 50.0},
+        {"event_id": "near", "status": "closed", "lon": 20.0, "lat": 50.0},
+    ]
+    found = [row["event_id"] for row in nearest(rows, box)]
+    assert (found[0], len(found)) == ("near", COMPARED_EVENTS)
+    assert not {"closed", "named", "far-900"} & set(found)
+    assert [row["event_id"] for row in nearest(rows[-5:], {})] == ["named", "near"]
 
 
 # ---- photos
