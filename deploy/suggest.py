@@ -8,6 +8,7 @@ itself comes through its channel. What is missing is asked for in the words of `
 import asyncio
 import base64
 import binascii
+import gc
 import hashlib
 import re
 import threading
@@ -491,6 +492,9 @@ class Service:
             advise(self, Ask(), NO_PHOTO, "")
         except QuanyuError as error:
             log.warning("no suggestions", error=str(error))
+        # The city stays; to look through it for garbage would stop everybody for a tenth of a second.
+        gc.collect()
+        gc.freeze()
 
     def events(self, nearby: Mapping[str, str | int]) -> list[dict[str, Any]] | None:
         """Rows of ``events_nearby`` with opening reports; None when ClickHouse does not answer in time."""
