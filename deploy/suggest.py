@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from connectors.http_push import Keys, read_body
 from connectors.refusal import Refusal, Refused
+from deploy.open_events import OpenEvents
 from deploy.vision import Described, Vision, media_type
 from schemas.channels import load_channels
 from schemas.city import UNCLASSIFIED, CityPack, load_city
@@ -54,7 +55,7 @@ from streams.merge.state import MergeState
 log = structlog.get_logger("suggest")
 
 #: Named queries that are asked here and not by the screen.
-QUERIES = ("events_nearby", "opening_reports")
+QUERIES = ("events_nearby", "opening_reports", "events_changed")
 QUESTIONS = Path(__file__).parent / "questions.yaml"
 #: Characters, as intake takes them; so much of a text is held against those of events.
 TEXT_LIMIT, COMPARED = 100_000, 2_000
@@ -70,6 +71,10 @@ REPORTS_KEPT = 5_000
 THREADS, WAITING = 4, 64
 #: A person waits: events that are not there by then are left out, and not asked for again for a while.
 CONNECT_S, ANSWER_S, PAUSE_S = 1, 1, 2.0
+#: Open events in memory are refreshed at this age, beside the answers; older than the second, not used.
+REFRESH_S, STALE_S = 1.0, 10.0
+#: The first time there are many, and nobody waits.
+REFRESH_LIMIT_S = 30
 NO_PHOTO = Described("none")
 _CODE = re.compile(r"(?<![0-9])\d{6,18}(?:Z\d{3})?(?![0-9])")
 _STREET, _COMMUNITY = LEVELS["street"], LEVELS["community"]
@@ -478,6 +483,10 @@ class Service:
         self._client: Client | None = None
         self._paused_until = 0.0
         self._said: dict[str, Row] = {}
+        self._reader: Client | None = None
+        self._open = OpenEvents(self._changed)
+        self._refreshed_at = self._tried_at = -inf
+        self._refreshing = threading.Lock()
 
     def adviser(self) -> Adviser:
         """The adviser, made once."""
@@ -492,47 +501,90 @@ class Service:
             advise(self, Ask(), NO_PHOTO, "")
         except QuanyuError as error:
             log.warning("no suggestions", error=str(error))
+        self._refresh()
         # The city stays; to look through it for garbage would stop everybody for a tenth of a second.
         gc.collect()
         gc.freeze()
 
     def events(self, nearby: Mapping[str, str | int]) -> list[dict[str, Any]] | None:
-        """Rows of ``events_nearby`` with opening reports; None when ClickHouse does not answer in time."""
+        """Open events as ``events_nearby`` tells them, with opening reports; None when ClickHouse does not
+        answer in time. While many ask they come from memory and may be some seconds old."""
         if time.monotonic() < self._paused_until:
             return None
+        self._refresh()
+        fresh = time.monotonic() - self._refreshed_at <= STALE_S and self._open.covers(nearby)
         try:
             if self._client is None:
-                self._client = clickhouse_connect.get_client(
-                    dsn=self.settings.clickhouse_url,
-                    database=self.settings.clickhouse_database,
-                    # Without a session one client serves threads at once.
-                    autogenerate_session_id=False,
-                    connect_timeout=CONNECT_S,
-                    send_receive_timeout=ANSWER_S,
-                    query_limit=0,
-                    query_retries=0,
-                    pool_mgr=get_pool_manager(maxsize=THREADS, num_pools=1),
-                )
-            events = nearest(run(self._client, "events_nearby", **nearby), nearby)
-            unread = [event for event in events if event["first_report_id"] not in self._said]
-            if unread:
-                opened = [event["opened_at"] for event in unread]
-                reports = run(
-                    self._client,
-                    "opening_reports",
-                    ids=",".join(event["first_report_id"] for event in unread),
-                    since=min(opened),
-                    until=max(opened),
-                )
-                if len(self._said) > REPORTS_KEPT:
-                    self._said = {}
-                self._said |= {report["report_id"]: report for report in reports}
-            said = self._said
-            return [{**event, **said.get(event["first_report_id"], UNSAID)} for event in events]
+                self._client = self._connected(ANSWER_S)
+            rows = (
+                self._open.near(nearby) if fresh else run(self._client, "events_nearby", **nearby)
+            )
+            events = nearest(rows, nearby)
+            self._read_reports(self._client, events)
         except (ClickHouseError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_S
             log.warning("events unknown", error=type(error).__name__)
             return None
+        said = self._said
+        return [{**event, **said.get(event["first_report_id"], UNSAID)} for event in events]
+
+    def _read_reports(self, client: Client, events: Sequence[Row]) -> None:
+        """Read what is not known yet of the events' opening reports."""
+        said = self._said
+        unread = [event for event in events if event["first_report_id"] not in said]
+        for start in range(0, len(unread), COMPARED_EVENTS):
+            some = unread[start : start + COMPARED_EVENTS]
+            opened = [event["opened_at"] for event in some]
+            reports = run(
+                client,
+                "opening_reports",
+                ids=",".join(event["first_report_id"] for event in some),
+                since=min(opened),
+                until=max(opened),
+            )
+            if len(said) > REPORTS_KEPT:
+                said = self._said = {}
+            # One that is not there after a minute will not come; it is not asked for for ever.
+            late = time.time() * 1000 - 60_000
+            said.update((e["first_report_id"], UNSAID) for e in some if e["opened_at"] < late)
+            said.update((report["report_id"], report) for report in reports)
+
+    def _refresh(self) -> None:
+        """Keep the open events in memory fresh while somebody asks, beside the answers."""
+        now = time.monotonic()
+        if now - self._tried_at > REFRESH_S and self._refreshing.acquire(blocking=False):
+            self._tried_at = now
+            threading.Thread(target=self._read_open, name="open-events", daemon=True).start()
+
+    def _read_open(self) -> None:
+        began = time.monotonic()
+        try:
+            self._open.refresh(int(time.time() * 1000))
+            self._refreshed_at = began
+            if self._reader is not None:
+                self._read_reports(self._reader, self._open.newest(REPORTS_KEPT // 2))
+        except (ClickHouseError, OSError) as error:
+            log.warning("open events not refreshed", error=type(error).__name__)
+        finally:
+            self._refreshing.release()
+
+    def _changed(self, **asked: int) -> list[Row]:
+        if self._reader is None:
+            self._reader = self._connected(REFRESH_LIMIT_S)
+        return list(run(self._reader, "events_changed", **asked))
+
+    def _connected(self, answer_s: int) -> Client:
+        return clickhouse_connect.get_client(
+            dsn=self.settings.clickhouse_url,
+            database=self.settings.clickhouse_database,
+            # Without a session one client serves threads at once.
+            autogenerate_session_id=False,
+            connect_timeout=CONNECT_S,
+            send_receive_timeout=answer_s,
+            query_limit=0,
+            query_retries=0,
+            pool_mgr=get_pool_manager(maxsize=THREADS, num_pools=1),
+        )
 
     def accepts(self, key: str) -> bool:
         """Whether it is a key of any channel that proves itself by one: who may report may ask."""

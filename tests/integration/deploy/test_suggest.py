@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from connectors.publish import Publisher
 from deploy.gateway import create_app
+from deploy.open_events import OpenEvents
 from deploy.suggest import nearest
 from deploy.vision import ANSWER_LIMIT, CONCURRENT, Vision
 from schemas import tables
@@ -161,6 +162,35 @@ def test_without_a_box_all_that_lies_in_the_street_is_found(engine: Client) -> N
     boxless = dict.fromkeys(BOX, 0)
     assert set(nearby(engine, **boxless)) == {"event-0", "event-3", "event-5", "event-8"}
     assert nearby(engine, **boxless, grid="") == {}
+
+
+@pytest.mark.parametrize("box", [BOX, dict.fromkeys(BOX, 0)])
+@pytest.mark.parametrize("grid", ["410105019", "410105", ""])
+@pytest.mark.parametrize("hours", [0, 72, 150])
+def test_from_memory_comes_what_the_query_would_tell(
+    engine: Client, box: dict[str, str | int], grid: str, hours: int
+) -> None:
+    def changed(**asked: int) -> list[dict[str, Any]]:
+        return run(engine, "events_changed", **asked)
+
+    events = OpenEvents(changed)
+    events.refresh(NOW_MS)
+    given = {
+        "since": NOW_MS - hours * 3_600_000,
+        "until": NOW_MS,
+        "zone": ZONE,
+        "grid": grid,
+        **box,
+    }
+    for class_codes in ("2101", "2101,0102", ""):
+        asked: dict[str, str | int] = {**given, "class_codes": class_codes}
+        told = {
+            row["event_id"]: row for row in nearest(run(engine, "events_nearby", **asked), asked)
+        }
+        kept = {row["event_id"]: row for row in nearest(events.near(asked), asked)}
+        assert events.covers(asked)
+        assert kept.keys() == told.keys()
+        assert all(kept[event].items() >= row.items() for event, row in told.items())
 
 
 def test_opening_reports_are_told_without_who_reported(engine: Client) -> None:
