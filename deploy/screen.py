@@ -13,12 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import clickhouse_connect
 import httpx
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from clickhouse_connect.driver.httputil import get_pool_manager
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -26,7 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from schemas.channels import load_channels
 from schemas.city import CityPack, load_city
 from schemas.errors import QuanyuError
-from schemas.queries import NamedQuery, day_of, load_queries, run
+from schemas.queries import NamedQuery, connect, day_of, load_queries, run
 from schemas.settings import Settings
 
 log = structlog.get_logger("screen")
@@ -114,16 +112,8 @@ class Reader:
 
     def _run(self, name: str, bound: Mapping[str, Any]) -> Rows:
         if self._client is None:
-            # Without a session one client serves threads at once.
-            self._client = clickhouse_connect.get_client(
-                dsn=self._settings.clickhouse_url,
-                database=self._settings.clickhouse_database,
-                autogenerate_session_id=False,
-                connect_timeout=CONNECT_S,
-                send_receive_timeout=ANSWER_S,
-                query_limit=0,
-                query_retries=0,
-                pool_mgr=get_pool_manager(maxsize=CONCURRENT, num_pools=1),
+            self._client = connect(
+                self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S, at_once=CONCURRENT
             )
         return run(self._client, name, **bound)
 

@@ -19,11 +19,9 @@ from math import cos, inf, radians
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import clickhouse_connect
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from clickhouse_connect.driver.httputil import get_pool_manager
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
@@ -40,7 +38,7 @@ from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, METRES_PER_DEGREE, SPECIAL, level_of
 from schemas.instants import parse_instant
 from schemas.merge_policy import MergePolicy, city_policy
-from schemas.queries import run
+from schemas.queries import connect, run
 from schemas.settings import Settings
 from schemas.texts import clean
 from streams.intake.classify import Classified, Classifier, ReportTexts
@@ -239,8 +237,7 @@ class Adviser:
         self._policy = policy or city_policy(city)
         self._classifier = Classifier(city)
         self._locator = Locator(city)
-        districts = [*city.districts.names, *(area.name for area in city.areas.values())]
-        self._placer = Placer(self._policy, districts)
+        self._placer = Placer(self._policy, city.district_names)
         self.questions = city_questions(city)
         self._names = {street.code: street.name for street in city.streets}
         self._names |= {community.code: community.name for community in city.communities}
@@ -574,17 +571,7 @@ class Service:
         return list(run(self._reader, "events_changed", **asked))
 
     def _connected(self, answer_s: int) -> Client:
-        return clickhouse_connect.get_client(
-            dsn=self.settings.clickhouse_url,
-            database=self.settings.clickhouse_database,
-            # Without a session one client serves threads at once.
-            autogenerate_session_id=False,
-            connect_timeout=CONNECT_S,
-            send_receive_timeout=answer_s,
-            query_limit=0,
-            query_retries=0,
-            pool_mgr=get_pool_manager(maxsize=THREADS, num_pools=1),
-        )
+        return connect(self.settings, connect_s=CONNECT_S, answer_s=answer_s, at_once=THREADS)
 
     def accepts(self, key: str) -> bool:
         """Whether it is a key of any channel that proves itself by one: who may report may ask."""

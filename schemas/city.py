@@ -366,6 +366,11 @@ class CityPack:
     counts: Mapping[str, int]
     folder: Path
 
+    @property
+    def district_names(self) -> frozenset[str]:
+        """Names of the districts and functional zones."""
+        return frozenset(self._district_names.values())
+
     def district_name(self, code: str) -> str:
         """Name of a district or functional zone; the code itself when it is unknown."""
         return self._district_names.get(code, code)

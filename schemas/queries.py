@@ -27,10 +27,13 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import clickhouse_connect
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.httputil import get_pool_manager
 
 from schemas.errors import QuanyuError
 from schemas.instants import known_zone
+from schemas.settings import Settings
 
 QUERIES_DIR = Path(__file__).parent / "clickhouse" / "queries"
 
@@ -132,6 +135,25 @@ class NamedQuery:
                     f"query {self.name}: parameter {parameter.name}: {error}"
                 ) from None
         return bound
+
+
+def connect(settings: Settings, *, connect_s: int, answer_s: int, at_once: int) -> Client:
+    """A client for :func:`run` that ``at_once`` threads may use together.
+
+    It does not wait longer than told, asks nothing a second time and limits no rows of its own. Raises
+    ``ClickHouseError`` or ``OSError`` when the server does not answer.
+    """
+    return clickhouse_connect.get_client(
+        dsn=settings.clickhouse_url,
+        database=settings.clickhouse_database,
+        # Without a session one client serves threads at once.
+        autogenerate_session_id=False,
+        connect_timeout=connect_s,
+        send_receive_timeout=answer_s,
+        query_limit=0,
+        query_retries=0,
+        pool_mgr=get_pool_manager(maxsize=at_once, num_pools=1),
+    )
 
 
 def run(client: Client, name: str, **params: Any) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
-import clickhouse_connect
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -55,7 +54,7 @@ from schemas.city import UNCLASSIFIED, CityPack, TaxonomyClass, load_city
 from schemas.documents import read_document
 from schemas.ids import report_id
 from schemas.instants import parse_instant
-from schemas.queries import run
+from schemas.queries import connect, run
 from schemas.settings import Settings
 from schemas.texts import clean
 
@@ -196,15 +195,8 @@ class _Reader:
 
     def _run(self, name: str, given: dict[str, Any]) -> list[Row]:
         if self._client is None:
-            # Without a session one client serves threads at once.
-            self._client = clickhouse_connect.get_client(
-                dsn=self._settings.clickhouse_url,
-                database=self._settings.clickhouse_database,
-                autogenerate_session_id=False,
-                connect_timeout=CONNECT_S,
-                send_receive_timeout=ANSWER_S,
-                query_limit=0,
-                query_retries=0,
+            self._client = connect(
+                self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S, at_once=QUESTIONS
             )
         return run(self._client, name, **given)
 
