@@ -184,7 +184,7 @@ def by_keywords(data: Labelled, city: str, mapping: Path | None) -> tuple[tuple[
     classifier = KeywordClassifier(pack.classes)
     probabilities = np.zeros((len(data.texts), len(names)), dtype=np.float32)
     for row, text in enumerate(data.texts):
-        found = classifier.classify("", "", text)
+        found = classifier.by_words("", text)
         if found is not None:
             label = label_of.get(found.code) or label_of.get(found.code[:2]) or found.code
             if label in names:

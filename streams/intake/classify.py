@@ -18,8 +18,6 @@ from streams.intake.text_model import load_text_model
 TITLE_WEIGHT = 3.0
 #: What a matter is about is said early; the rest of a long letter only costs time.
 TEXT_LIMIT = 600
-
-
 #: So many classes are shown to who must choose.
 TOP = 3
 
@@ -137,12 +135,9 @@ class Classifier:
 
     def classify(self, reports: Sequence[ReportTexts]) -> list[Classified | None]:
         """The class of each report; None when nothing speaks for any."""
-        found = [self._keywords.native(report.category) for report in reports]
         if self._model is None:
-            return [
-                known or self._keywords.by_words(report.title, report.text)
-                for known, report in zip(found, reports, strict=True)
-            ]
+            return [self._keywords.classify(*report) for report in reports]
+        found = [self._keywords.native(report.category) for report in reports]
         asked = [
             i
             for i, known in enumerate(found)

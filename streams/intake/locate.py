@@ -210,12 +210,8 @@ class Locator:
 
     def _by_both(self, place: Place, code: str, lon: float, lat: float) -> Located:
         """A point in the grid ``code`` and what is named beside it."""
-        named, method, confidence, grid = (
-            self._contradicted(place, code, lon, lat),
-            "point",
-            1.0,
-            code,
-        )
+        named = self._contradicted(place, code, lon, lat)
+        grid, method, confidence = code, "point", 1.0
         if not named:
             found = self._named_inside(place, code)
             if found.grid:

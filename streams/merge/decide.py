@@ -51,8 +51,7 @@ class MergeStep:
     def __init__(self, city: CityPack, codec: Codec, policy: MergePolicy | None = None) -> None:
         self._codec = codec
         self._policy = policy or city_policy(city)
-        districts = [*city.districts.names, *(area.name for area in city.areas.values())]
-        self._placer = Placer(self._policy, districts)
+        self._placer = Placer(self._policy, city.district_names)
         self._encode_event = codec.encoder("Event")
         self._encode_link = codec.encoder("Link")
         self._limit = DeadLetterLimit()
@@ -117,7 +116,7 @@ class MergeStep:
         for report in reports:
             if report is None:
                 continue
-            seen = to_seen(report, self._policy, self.words_class(report))
+            seen = to_seen(report, self._policy, self._words_class(report))
             fresh.add(seen.id)
             self._placer.place(state, seen, changes)
         for seen in changes.reports.values():
@@ -144,14 +143,14 @@ class MergeStep:
         self._diary(state, batch, changes, decision)
         return decision
 
-    def words_class(self, report: Mapping[str, Any]) -> str:
+    def _words_class(self, report: Mapping[str, Any]) -> str:
         """The class that a report's words name, where its reporter chose another; else empty.
 
         People choose wrongly from a list; what they then write tells of the matter.
         """
         if report["class_method"] != "native" or report["device"]:
             return ""
-        found = self._classifier.classify("", report["title"], report["text"])
+        found = self._classifier.by_words(report["title"], report["text"])
         if found is None or found.code == report["class_code"] or found.confidence < SURE:
             return ""
         return found.code

@@ -646,8 +646,7 @@ class Placer:
 
     def _own_places(self, seen: Seen) -> list[Token]:
         return self._places(
-            seen.class_code, seen.also, seen.zone, seen.lon, seen.lat, seen.building,
-            "" if seen.building else name_key(seen.address, seen.grid_code),
+            seen.class_code, seen.also, seen.zone, seen.lon, seen.lat, seen.building, _called(seen),
             seen.grid_code,
         )  # fmt: skip
 
@@ -656,8 +655,9 @@ class Placer:
         codes = event.class_code, event.also, event.zone
         if learnt is not None:
             return self._places(*codes, learnt.lon, learnt.lat, learnt.building, learnt.name, "")
-        name = "" if event.building else name_key(event.address, event.grid_code)
-        return self._places(*codes, event.lon, event.lat, event.building, name, event.grid_code)
+        return self._places(
+            *codes, event.lon, event.lat, event.building, _called(event), event.grid_code
+        )
 
     @staticmethod
     def _anchor(
@@ -724,7 +724,7 @@ class Placer:
         zone, lon, lat = seen.zone, seen.lon, seen.lat
         if seen.building:
             yield ("a", group, zone, seen.building)
-        elif name := name_key(seen.address, seen.grid_code):
+        elif name := _called(seen):
             yield ("n", group, zone, name)
         if lon is None or lat is None:
             if seen.grid_code:
@@ -837,6 +837,11 @@ def point_of(event: OpenEvent, key: Key) -> tuple[float, float] | None:
     return None
 
 
+def _called(told: Seen | OpenEvent) -> str:
+    """What the place is called; empty where a house says it better."""
+    return "" if told.building else name_key(told.address, told.grid_code)
+
+
 def _learns(seen: Seen, event: OpenEvent) -> Learnt | None:
     """What a report says of where its event is, beyond what was known before it; None when it is nothing.
 
@@ -844,7 +849,7 @@ def _learns(seen: Seen, event: OpenEvent) -> Learnt | None:
     street.
     """
     key = seen.at, seen.rank
-    name = "" if seen.building else name_key(seen.address, seen.grid_code)
+    name = _called(seen)
     point = point_of(event, key)
     lon = lat = None
     if seen.lon is not None and seen.lat is not None:
@@ -854,7 +859,7 @@ def _learns(seen: Seen, event: OpenEvent) -> Learnt | None:
             return None
     known = [learnt for learnt in event.learnt if learnt[:2] < key]
     houses = {event.building, *(learnt.building for learnt in known)}
-    names = {"" if event.building else name_key(event.address, event.grid_code)}
+    names = {_called(event)}
     names.update(learnt.name for learnt in known)
     building = "" if seen.building in houses or len(houses) > HOUSES_LEARNT else seen.building
     if name in names or len(names) > NAMES_LEARNT:
