@@ -1,14 +1,12 @@
 """How many points and addresses one core locates, in batches, over all levels of the city."""
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 
 from connectors.simulator.world import Ground
 from schemas.city import load_city
 from schemas.settings import Settings
 from streams.intake.address import AddressBook
+from tests.bench.rig import cpu_seconds
 
 SEED = 4101
 #: What the transport cuts at most.
@@ -33,15 +31,9 @@ def run(points: int = 100_000, addresses: int = 20_000) -> dict[str, int]:
 
     city.grids.locate(lon[:1], lat[:1])  # the layers are read when they are first asked for
     return {
-        "points_per_s": round(points / _seconds(locate)),
-        "addresses_per_s": round(len(texts) / _seconds(parse)),
+        "points_per_s": round(points / cpu_seconds(locate)),
+        "addresses_per_s": round(len(texts) / cpu_seconds(parse)),
     }
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 if __name__ == "__main__":

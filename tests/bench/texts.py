@@ -1,8 +1,5 @@
 """How many short texts one core classifies and tags, in batches: by a model of all classes, and by words."""
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 
 from connectors.mapping import to_raw_report
@@ -15,6 +12,7 @@ from streams.intake.classify import KeywordClassifier, joined
 from streams.intake.features import SLOTS, features
 from streams.intake.tags import Tagger
 from streams.intake.text_model import TextModel
+from tests.bench.rig import cpu_seconds
 
 SEED = 4101
 NOW_MS = 1_790_000_000_000
@@ -53,9 +51,9 @@ def run(texts: int = 40_000) -> dict[str, float]:
             tagger.tags(title, text)
 
     return {
-        "model_texts_per_s": round(texts / _seconds(trained)),
-        "words_texts_per_s": round(texts / _seconds(by_words)),
-        "tagged_texts_per_s": round(texts / _seconds(tag)),
+        "model_texts_per_s": round(texts / cpu_seconds(trained)),
+        "words_texts_per_s": round(texts / cpu_seconds(by_words)),
+        "tagged_texts_per_s": round(texts / cpu_seconds(tag)),
         "labels": len(model.labels),
         "characters": round(sum(map(len, whole)) / texts, 1),
     }
@@ -70,12 +68,6 @@ def _model(texts: list[str], labels: tuple[str, ...]) -> TextModel:
     weights = chance.normal(size=(len(slots) + 1, len(labels))).astype(np.float32)
     scale = np.array([3.0, *([0.0] * len(labels))], dtype=np.float32)
     return TextModel(labels, column, np.ones(len(slots), dtype=np.float32), weights, scale, {})
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 if __name__ == "__main__":
