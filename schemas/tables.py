@@ -32,8 +32,8 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _CREATE_TABLE = re.compile(
     r"CREATE TABLE IF NOT EXISTS \{local:(\w+)\} \{on_cluster\}\s*\(\n(.*?)\n\)", re.DOTALL
 )
-_ADD_COLUMN = re.compile(
-    r"ALTER TABLE \{local:(\w+)\} \{on_cluster\}\s+ADD COLUMN IF NOT EXISTS ([^;]+?)(?:;|$)",
+_COLUMN_CHANGE = re.compile(
+    r"ALTER TABLE \{local:(\w+)\} \{on_cluster\}\s+(?:ADD COLUMN IF NOT EXISTS|MODIFY COLUMN) ([^;]+?)(?:;|$)",
     re.DOTALL,
 )
 _LOCAL_ALTER = re.compile(r"(ALTER TABLE `\w+`\.)`(\w+)_local`")
@@ -84,7 +84,7 @@ def statements(migration: Migration, database: str, cluster: str | None) -> list
     both = []
     for part in parts:
         both.append(part)
-        if (found := _LOCAL_ALTER.match(part)) is not None:
+        if (found := _LOCAL_ALTER.match(part)) is not None and "MODIFY QUERY" not in part:
             both.append(f"{found[1]}`{found[2]}`{part[found.end() :]}")
     return both
 
@@ -143,7 +143,7 @@ def columns(migrations: Sequence[Migration]) -> dict[str, dict[str, str]]:
                 for line in body.splitlines()
                 if line.strip() and not line.strip().startswith(("INDEX ", "PROJECTION "))
             )
-        for table, definition in _ADD_COLUMN.findall(text):
+        for table, definition in _COLUMN_CHANGE.findall(text):
             name, kind = _column(definition)
             declared[table][name] = kind
     return declared

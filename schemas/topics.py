@@ -61,6 +61,12 @@ def table_topics() -> dict[str, str]:
     return {name: entry["table"] for name, entry in document["topics"].items() if "table" in entry}
 
 
+def beside_topics() -> dict[str, str]:
+    """Topic → the topic whose agents decide it too, with one state for both: equal key and partitions."""
+    topics = _document()["topics"]
+    return {name: entry["beside"] for name, entry in topics.items() if "beside" in entry}
+
+
 def load_topics(settings: Settings) -> list[TopicSpec]:
     """Every topic of this installation: raw topics per channel, dead letters, state."""
     document = _document()
@@ -96,7 +102,8 @@ def _expand(
         "retention.ms": str(days * DAY_MS if days >= 0 else -1),
         "max.message.bytes": str(entry.get("max_message_bytes", 1024 * 1024)),
     }
-    specs = [TopicSpec(name, partitions, replication, config, bool(agents), entry.get("table"))]
+    stateful = bool(agents) or "beside" in entry
+    specs = [TopicSpec(name, partitions, replication, config, stateful, entry.get("table"))]
     # Small segments: a state topic is read whole when a partition is taken over, and only closed
     # segments are compacted.
     state = common | {

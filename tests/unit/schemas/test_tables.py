@@ -17,6 +17,7 @@ TABLES = {
     "events": "Event",
     "orders": "Order",
     "order_transitions": "OrderTransition",
+    "action_outcomes": "ActionOutcome",
 }
 SOURCE = {"_topic", "_partition", "_offset", "_inserted_at"}
 

@@ -9,6 +9,7 @@ from schemas.settings import Settings
 from schemas.topics import (
     TopicSpec,
     _document,
+    beside_topics,
     dlq_topic,
     load_topics,
     raw_topic,
@@ -67,7 +68,7 @@ def test_every_topic_names_a_record_of_the_tree() -> None:
 
 def test_every_table_is_filled_from_one_topic() -> None:
     tables = list(table_topics().values())
-    assert len(tables) == len(set(tables)) == 6
+    assert len(tables) == len(set(tables)) == 7
 
 
 def test_an_environment_that_is_not_known_is_refused_by_name() -> None:
@@ -87,3 +88,13 @@ def test_only_names_of_ours_can_be_strays() -> None:
         "reports.raw.gone",
         "reports.raw.gone.dlq",
     ]
+
+
+def test_a_topic_beside_another_has_its_key_and_its_partitions(specs: dict[str, TopicSpec]) -> None:
+    topics = _document()["topics"]
+    homes = beside_topics()
+    assert homes == {"event.actions": "reports", "order.actions": "events"}
+    for name, home in homes.items():
+        assert topics[name]["key"] == topics[home]["key"]
+        assert specs[name].partitions == specs[home].partitions
+        assert specs[name].stateful
