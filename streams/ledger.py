@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -32,7 +32,8 @@ from streams.batch import Batch, Decision, Step
 S = TypeVar("S")
 TP = tuple[str, int]
 
-#: Key of the position among a state topic's keys; no state key starts with a NUL.
+#: Key of the position among a state topic's keys; no state key starts with a NUL. A topic decided beside it
+#: has its own: this, a colon and the topic's name.
 POSITION_KEY = b"\x00position"
 #: Longer than the longest batch by far, below the broker's maximum (15 min). Until it ends, an owner
 #: that died in a transaction holds back the readers of its outputs, unless a new owner aborts it first.
@@ -60,22 +61,39 @@ class Fenced(Exception):
     """A newer owner has taken the partition over; nothing of the batch was published."""
 
 
+def position_key(topic: str, home: str) -> bytes:
+    """Under which key the position in ``topic`` stands in the state topic of ``home``."""
+    return POSITION_KEY if topic == home else POSITION_KEY + b":" + topic.encode()
+
+
 @dataclass(slots=True)
 class Owned(Generic[S]):
-    """A partition that is ours: its producer, its state and where to go on."""
+    """A partition that is ours: its producer, its state and where to go on in each of its topics."""
 
     producer: Producer
     state: S
-    position: int
+    positions: dict[str, int]
 
 
 class Ledger(Generic[S]):
-    """The partitions of one agent: acquires them, decides their batches, commits, gives them up."""
+    """The partitions of one agent: acquires them, decides their batches, commits, gives them up.
 
-    def __init__(self, settings: Settings, app_id: str, step: Step[S]) -> None:
+    A topic that is decided *beside* another has equal partitions and keys: partition n of both is one
+    thing, with one producer, one state and a position for each. Faust gives both to one worker.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        app_id: str,
+        step: Step[S],
+        beside: Mapping[str, str] | None = None,
+    ) -> None:
+        """``beside``: topic → the topic whose state it shares."""
         self._settings = settings
         self._app_id = app_id
         self._step = step
+        self._beside = beside or {}
         self._owned: dict[TP, Owned[S]] = {}
         self._lost: dict[TP, float] = {}
         self._acquiring: dict[TP, asyncio.Future[Owned[S] | None]] = {}
@@ -90,37 +108,60 @@ class Ledger(Generic[S]):
         of another partition may be decided. A batch of a partition that was lost to another owner is left
         unfinished. Any error but that ends the process: nothing of the batch is published.
         """
-        tp = batch.topic, batch.partition
-        if tp in self._committing:
-            await self._committing[tp]
-        if tp in self._lost:
-            return
-        owned = self._owned.get(tp)
-        if owned is None:
+        tp = self._home(batch.topic), batch.partition
+        if tp not in self._owned and tp not in self._lost:
             if tp not in self._acquiring:
                 self._acquiring[tp] = self._start_acquiring(tp)
-            owned = await self._acquiring[tp]
+            acquired = await self._acquiring[tp]
             self._acquiring.pop(tp, None)
-            if owned is None:
+            if acquired is None:
                 return  # the partition is not ours any more; its next owner reads the batch again
-            self._owned[tp] = owned
-        fresh = batch.since(owned.position)
+            self._owned[tp] = acquired
+        while tp in self._committing:
+            await self._committing[tp]
+        owned = self._owned.get(tp)
+        if owned is None:
+            return
+        fresh = batch.since(owned.positions.get(batch.topic, 0))
         if not len(fresh):
             batch.finished = True
             return
         started = time.monotonic()
         decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
         self._seconds("decide", started)
-        self._committing[tp] = asyncio.create_task(self._finish(batch, fresh, owned, decision))
+        self._committing[tp] = asyncio.create_task(self._finish(tp, owned, decision, fresh, batch))
+
+    async def tick(self, timers: Callable[[S, int], Decision]) -> None:
+        """Let ``timers`` (state, now in ms) act on every partition that is ours and not busy."""
+        for tp, acquiring in list(self._acquiring.items()):
+            # Time passes where no batch comes, too.
+            if acquiring.done() and (acquired := self._acquiring.pop(tp).result()) is not None:
+                self._owned[tp] = acquired
+        for tp, owned in list(self._owned.items()):
+            if tp in self._committing:
+                continue
+            try:
+                decision = timers(owned.state, int(time.time() * 1000))
+            except Exception as error:
+                fail_fast("tick_failed", agent=self._step.name, error=repr(error), exc_info=error)
+            if decision.outputs or decision.changes:
+                self._committing[tp] = asyncio.create_task(self._finish(tp, owned, decision))
+
+    def _home(self, topic: str) -> str:
+        return self._beside.get(topic, topic)
 
     async def _finish(
-        self, batch: Batch, fresh: Batch, owned: Owned[S], decision: Decision
+        self,
+        tp: TP,
+        owned: Owned[S],
+        decision: Decision,
+        fresh: Batch | None = None,
+        batch: Batch | None = None,
     ) -> None:
-        """Commit a decided batch; fenced, give its partition up; failed, end the process."""
-        tp = batch.topic, batch.partition
+        """Commit a decision; fenced, give its partition up; failed, end the process."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._executor, self._commit, owned, fresh, decision)
+            await loop.run_in_executor(self._executor, self._commit, tp, owned, fresh, decision)
         except Fenced:
             structlog.get_logger().warning(
                 "fenced", agent=self._step.name, topic=tp[0], partition=tp[1]
@@ -132,15 +173,20 @@ class Ledger(Generic[S]):
         except Exception as error:
             fail_fast("commit_failed", agent=self._step.name, error=repr(error), exc_info=error)
         else:
-            owned.position = fresh.last + 1
-            self._count(tp, fresh, owned)
-            batch.finished = True
+            if fresh is not None and batch is not None:
+                owned.positions[fresh.topic] = fresh.last + 1
+                self._count(fresh, owned)
+                batch.finished = True
         finally:
             del self._committing[tp]
 
     def assigned(self, tps: Iterable[TP]) -> None:
         """A new assignment: what was lost may be ours again; what is not in it is given up."""
-        self._assigned = set(tps)
+        given = set(tps)
+        self._assigned = {tp for tp in given if tp[0] not in self._beside}
+        astray = {tp for tp in given if (self._home(tp[0]), tp[1]) not in self._assigned}
+        if astray:
+            fail_fast("assigned_apart", agent=self._step.name, partitions=sorted(astray))
         self._lost.clear()
         for tp in self._owned.keys() - self._assigned:
             del self._owned[tp]
@@ -192,38 +238,42 @@ class Ledger(Generic[S]):
         )
         self._call(producer, lambda: producer.init_transactions(CALL_TIMEOUT_S))
         entries = read_state(self._settings, state_topic(topic, self._step.name), partition)
-        position = int(entries.pop(POSITION_KEY, b"0"))
+        topics = [topic, *(name for name, home in self._beside.items() if home == topic)]
+        positions = {name: int(entries.pop(position_key(name, topic), b"0")) for name in topics}
         state = self._step.restore(topic, partition, entries)
         structlog.get_logger().info(
             "acquired",
             agent=self._step.name,
             topic=topic,
             partition=partition,
-            position=position,
+            positions=positions,
             entries=len(entries),
         )
         self._seconds("restore", started)
-        return Owned(producer, state, position)
+        return Owned(producer, state, positions)
 
-    def _commit(self, owned: Owned[S], batch: Batch, decision: Decision) -> None:
-        """Publish all that the batch causes in one transaction, or nothing of it."""
+    def _commit(self, tp: TP, owned: Owned[S], batch: Batch | None, decision: Decision) -> None:
+        """Publish all of a decision and the position behind its batch in one transaction, or nothing."""
+        home, partition = tp
         producer = owned.producer
         started = time.monotonic()
         self._call(producer, producer.begin_transaction)
         # No delivery callbacks: commit_transaction flushes and fails when any record did.
         produce = producer.produce
-        state = state_topic(batch.topic, self._step.name)
+        state = state_topic(home, self._step.name)
         records: list[tuple[str, bytes | None, bytes | None, Any, int]] = [
             (o.topic, o.key, o.value, o.headers, -1 if o.partition is None else o.partition)
             for o in decision.outputs
         ]
-        records += [(state, key, value, None, batch.partition) for key, value in decision.changes]
-        records.append((state, POSITION_KEY, b"%d" % (batch.last + 1), None, batch.partition))
+        records += [(state, key, value, None, partition) for key, value in decision.changes]
+        if batch is not None:
+            key = position_key(batch.topic, home)
+            records.append((state, key, b"%d" % (batch.last + 1), None, partition))
         try:
-            for topic, key, value, headers, partition in records:
+            for topic, name, value, headers, where in records:
                 while True:
                     try:
-                        produce(topic, value=value, key=key, headers=headers, partition=partition)
+                        produce(topic, value=value, key=name, headers=headers, partition=where)
                         break
                     except BufferError:
                         producer.poll(0.1)
@@ -254,12 +304,12 @@ class Ledger(Generic[S]):
                         raise _meaning(second) from error
                 raise _meaning(error) from error
 
-    def _count(self, tp: TP, batch: Batch, owned: Owned[S]) -> None:
-        agent, topic, partition = self._step.name, tp[0], str(tp[1])
+    def _count(self, batch: Batch, owned: Owned[S]) -> None:
+        agent, topic, partition = self._step.name, batch.topic, str(batch.partition)
         metrics.STREAM_RECORDS.labels(agent, topic).inc(len(batch))
         metrics.STREAM_BATCHES.labels(agent, topic).inc()
         metrics.STREAM_BATCH_RECORDS.labels(agent).observe(len(batch))
-        metrics.STREAM_POSITION.labels(agent, topic, partition).set(owned.position)
+        metrics.STREAM_POSITION.labels(agent, topic, partition).set(owned.positions[topic])
         metrics.STREAM_COMMITTED_AT.labels(agent, topic, partition).set_to_current_time()
         metrics.STREAM_STATE_ENTRIES.labels(agent, topic, partition).set(
             self._step.entries(owned.state)

@@ -100,3 +100,61 @@ def test_a_reassigned_partition_keeps_its_state_when_nobody_else_had_it(
 
     asyncio.run(story())
     assert committed(settings, output, fresh.name("check")) == [b"%d" % n for n in range(20)]
+
+
+def test_a_topic_beside_another_shares_its_state_and_keeps_its_own_position(
+    settings: Settings, fresh: Fresh
+) -> None:
+    home, beside, output = fresh.topic("home", 1), fresh.topic("beside", 1), fresh.topic("out", 1)
+    fresh.create_topic(f"{home}.echo.state", 1, {"cleanup.policy": "compact"})
+    app_id, both = fresh.name("app"), {beside: home}
+
+    async def story() -> tuple[list[bool], int]:
+        first = Ledger(settings, app_id, Echo(output), both)
+        first.assigned([(home, 0), (beside, 0)])
+        runs = [batch(home, 0, 10), batch(beside, 100, 5), batch(home, 10, 10)]
+        for run in runs:
+            await settled(first, run)
+        first.close()
+        second = Ledger(settings, app_id, Echo(output), both)
+        second.assigned([(beside, 0), (home, 0)])
+        # Each topic goes on where it was: of these, one record each is new.
+        runs += [batch(beside, 100, 6), batch(home, 0, 21)]
+        for run in runs[3:]:
+            await settled(second, run)
+        counted = second._owned[home, 0].state["count"]
+        second.close()
+        return [run.finished for run in runs], counted
+
+    finished, counted = asyncio.run(story())
+    assert finished == [True] * 5
+    assert counted == 27
+    written = committed(settings, output, fresh.name("g"))
+    assert sorted(map(int, filter(None, written))) == [*range(21), *range(100, 106)]
+
+
+def test_what_time_alone_causes_is_committed_before_the_first_batch_and_not_again_after_a_restart(
+    settings: Settings, fresh: Fresh
+) -> None:
+    source, output = fresh.topic("in", 1), fresh.topic("out", 1)
+    fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
+    app_id = fresh.name("app")
+
+    def once(state: dict[str, int], now_ms: int) -> Decision:
+        if state["count"]:
+            return Decision()
+        state["count"] = 1
+        return Decision([Output(output, b"k", b"rang")], [(b"count", b"1")])
+
+    async def story() -> None:
+        for _ in range(2):
+            ledger = Ledger(settings, app_id, Echo(output))
+            ledger.assigned([(source, 0)])
+            await ledger.ready()
+            for _ in range(3):
+                await ledger.tick(once)
+                await ledger.committed()
+            ledger.close()
+
+    asyncio.run(story())
+    assert committed(settings, output, fresh.name("g")) == [b"rang"]
