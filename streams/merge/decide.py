@@ -1,9 +1,10 @@
 """The merge agent's step: one event (事件) per matter, a link with its reason for every report.
 
 :mod:`streams.merge.place` decides; this moves records in and out. Reports are never deleted: a report that
-goes to another event gets a later link (relation ``split``), an event that lost all its reports names the
-one it went into (``merged_into``). A wrong merge hides a matter, a missed one costs a second look; so doubt
-opens a new event, whose link names the other as candidate.
+goes to another event takes its link back (sign -1) and gets a later one, an event that lost all its reports
+names the one it went into (``merged_into``). A wrong merge hides a matter, a missed one costs a second look;
+so doubt opens a new event, whose link names the other as candidate. :mod:`streams.merge.by_hand` does what
+people ask for.
 """
 
 import json
@@ -19,11 +20,14 @@ from schemas.merge_policy import MergePolicy, city_policy
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import KeywordClassifier
+from streams.merge.by_hand import Refusal, act, member
 from streams.merge.likeness import address_key, body_key
 from streams.merge.place import Changes, Placer
 from streams.merge.state import (
     HORIZON_MS,
+    Member,
     MergeState,
+    Move,
     OpenEvent,
     Seen,
     Token,
@@ -41,6 +45,8 @@ DIARY_REPORTS = 200
 SURE = 0.5
 #: First letters of the state topic's keys that are no event ids.
 DIARY, DEVICE = b"young:", b"device:"
+#: What people ask for, and what became of it.
+ACTIONS, OUTCOMES = "event.actions", "action.outcomes"
 
 
 class MergeStep:
@@ -54,6 +60,7 @@ class MergeStep:
         self._placer = Placer(self._policy, city.district_names)
         self._encode_event = codec.encoder("Event")
         self._encode_link = codec.encoder("Link")
+        self._encode_outcome = codec.encoder("ActionOutcome")
         self._limit = DeadLetterLimit()
         self._classifier = KeywordClassifier(city.classes)
 
@@ -79,6 +86,10 @@ class MergeStep:
             else:
                 self._placer.restore(state, OpenEvent.from_bytes(value))
         for seen in young.values():
+            event = state.events.get(seen.event)
+            if event is not None and not seen.told:
+                # Before links had a sign, what was told of a report stood in its event alone.
+                seen.told = _told(seen, event)
             self._placer.remember(state, seen)
         state.stream_time = max(
             [event.updated_at for event in state.events.values()]
@@ -92,10 +103,67 @@ class MergeStep:
         return len(state.events) + len(state.archive)
 
     def decide(self, state: MergeState, batch: Batch, now_ms: int) -> Decision:
-        """A link for each report, the newest version of each event it touched."""
-        reports, errors = self._codec.decode_batch("Report", batch.values)
-        self._limit.count(len(batch), len(errors))
+        """Links for what reports, or people, changed, and the newest version of each event touched."""
+        if batch.topic == ACTIONS:
+            return self._act(state, batch, now_ms)
         decision = Decision()
+        changes = Changes()
+        # Before the batch, so that an event which it opens is told, however old.
+        self._placer.forget(state, changes)
+        for report in self._decoded("Report", batch, decision):
+            if report is not None:
+                self._placer.place(state, self._seen(report), changes)
+        self._publish(state, changes, now_ms, decision)
+        self._diary(state, batch, changes, decision)
+        return decision
+
+    def _act(self, state: MergeState, batch: Batch, now_ms: int) -> Decision:
+        """Do what people ask, one after the other, and say what became of it."""
+        decision = Decision()
+        changes = Changes()
+        for action in self._decoded("EventAction", batch, decision):
+            if action is None:
+                continue
+            links, broken = self._codec.decode_batch("Link", action["links"])
+            reports, unreadable = self._codec.decode_batch("Report", action["reports"])
+            refusal = (
+                Refusal("unreadable", "a link or report of the action is none")
+                if broken or unreadable
+                else act(
+                    self._placer,
+                    state,
+                    action,
+                    [member(link) for link in links if link],
+                    {report["report_id"]: self._seen(report) for report in reports if report},
+                    changes,
+                )
+            )
+            outcome = {
+                name: action[name] for name in ("action_id", "action", "actor", "role", "at")
+            }
+            outcome |= {
+                "kind": "event",
+                "target": action["event_id"],
+                "other": action["into"],
+                "outcome": "refused" if refusal else "applied",
+                "reason": refusal.reason if refusal else "",
+                "detail": refusal.detail if refusal else "",
+                "decided_at": now_ms,
+            }
+            decision.outputs.append(
+                Output(OUTCOMES, action["action_id"].encode(), self._encode_outcome(outcome))
+            )
+        self._publish(state, changes, now_ms, decision)
+        # Keyed apart from the batches of reports, whose offsets are another topic's.
+        self._diary(state, batch, changes, decision, DIARY + b"act:")
+        return decision
+
+    def _decoded(
+        self, record: str, batch: Batch, decision: Decision
+    ) -> list[Mapping[str, Any] | None]:
+        """The batch's records; what is none goes to the dead letters with its reason."""
+        records, errors = self._codec.decode_batch(record, batch.values)
+        self._limit.count(len(batch), len(errors))
         for index, error in errors.items():
             headers = dead_letter_headers(
                 batch.topic,
@@ -109,21 +177,18 @@ class MergeStep:
                 Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
             )
             metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
-        changes = Changes()
-        fresh: set[str] = set()
-        # Before the batch, so that an event which it opens is told, however old.
-        self._placer.forget(state, changes)
-        for report in reports:
-            if report is None:
-                continue
-            seen = to_seen(report, self._policy, self._words_class(report))
-            fresh.add(seen.id)
-            self._placer.place(state, seen, changes)
+        return list(records)
+
+    def _seen(self, report: Mapping[str, Any]) -> Seen:
+        return to_seen(report, self._policy, self._words_class(report))
+
+    def _publish(
+        self, state: MergeState, changes: Changes, now_ms: int, decision: Decision
+    ) -> None:
+        for move in changes.moves:
+            self._move(state, move, now_ms, decision)
         for seen in changes.reports.values():
-            if seen.event:
-                decision.outputs.append(
-                    self._link(state, seen, moved=seen.id not in fresh, now_ms=now_ms)
-                )
+            self._tell(state, seen, now_ms, decision)
         for event in changes.events.values():
             if event.id in changes.gone or state.events.get(event.id) is not event:
                 continue
@@ -140,8 +205,6 @@ class MergeStep:
             decision.changes.append(
                 (_device_key(device), to_json([device, alarms]).encode() if alarms else None)
             )
-        self._diary(state, batch, changes, decision)
-        return decision
 
     def _words_class(self, report: Mapping[str, Any]) -> str:
         """The class that a report's words name, where its reporter chose another; else empty.
@@ -155,37 +218,80 @@ class MergeStep:
             return ""
         return found.code
 
-    def _diary(self, state: MergeState, batch: Batch, changes: Changes, decision: Decision) -> None:
+    def _diary(
+        self,
+        state: MergeState,
+        batch: Batch,
+        changes: Changes,
+        decision: Decision,
+        prefix: bytes = DIARY,
+    ) -> None:
         """The batch's young reports as one entry; entries of which none is young any more go."""
         young = [seen for seen in changes.reports.values() if seen.id in state.young]
         for part, start in enumerate(range(0, len(young), DIARY_REPORTS)):
             seens = young[start : start + DIARY_REPORTS]
             # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
-            key = DIARY + b"%020d:%03d" % (batch.first, part)
+            key = prefix + b"%020d:%03d" % (batch.first, part)
             decision.changes.append((key, to_json([seen_values(seen) for seen in seens]).encode()))
             state.diary.append((key, max(seen.at for seen in seens)))
         while state.diary and state.diary[0][1] < state.stream_time - HORIZON_MS:
             decision.changes.append((state.diary.popleft()[0], None))
 
-    def _link(self, state: MergeState, seen: Seen, *, moved: bool, now_ms: int) -> Output:
-        event = state.events[seen.event]
-        link = {
-            "link_id": link_id(seen.id, seen.moves if moved else 0),
-            "report_id": seen.id,
-            "event_id": event.id,
-            "relation": "split" if moved else seen.relation,
-            "score": seen.score,
-            "reason": f"after a report that came late: {seen.reason}" if moved else seen.reason,
+    def _tell(self, state: MergeState, seen: Seen, now_ms: int, decision: Decision) -> None:
+        """A report's link, where it says something new; the one before is taken back."""
+        event = state.events.get(seen.event)
+        told = _told(seen, event) if event is not None else []
+        if told == seen.told:
+            return
+        if seen.told:
+            former, relation, class_code, district_code = seen.told
+            taken = self._link(seen.id, former, seen.moves, now_ms)
+            taken |= {"sign": -1, "relation": relation, "class_code": class_code}
+            taken |= {"district_code": district_code, **_of(seen)}
+            decision.outputs.append(self._out(taken))
+            seen.moves += 1
+        if event is not None:
+            link = self._link(seen.id, event.id, seen.moves, now_ms)
+            late = seen.moves and not seen.by_hand
+            link |= {
+                "relation": seen.relation,
+                "class_code": event.class_code,
+                "district_code": event.district_code,
+                "score": seen.score,
+                "reason": f"after a report that came late: {seen.reason}" if late else seen.reason,
+                "candidate": seen.candidate or None,
+                **_of(seen),
+            }
+            decision.outputs.append(self._out(link))
+        seen.told = told
+
+    def _move(self, state: MergeState, move: Move, now_ms: int, decision: Decision) -> None:
+        """An old report that a person moved: its link taken back, and the new one."""
+        was, event = move.member, state.events[move.event]
+        taken = self._link(was.report, was.event, was.sequence, now_ms)
+        taken |= {"sign": -1, "relation": was.relation, "class_code": was.class_code}
+        taken |= {"district_code": was.district_code, **_of(was)}
+        link = self._link(was.report, event.id, was.sequence + 1, now_ms)
+        link |= {"relation": move.relation, "class_code": event.class_code, "reason": move.reason}
+        link |= {"district_code": event.district_code, **_of(was)}
+        decision.outputs += [self._out(taken), self._out(link)]
+
+    def _link(self, report: str, event: str, sequence: int, now_ms: int) -> dict[str, Any]:
+        return {
+            "link_id": link_id(report, sequence),
+            "report_id": report,
+            "event_id": event,
+            "score": 1.0,
+            "reason": "",
             "rule_version": self._policy.version,
-            "channel": seen.channel,
-            "class_code": event.class_code,
-            "district_code": event.district_code,
-            "occurred_at": seen.occurred_at,
-            "received_at": seen.received_at,
             "decided_at": now_ms,
-            "candidate": seen.candidate or None,
+            "candidate": None,
+            "sign": 1,
+            "sequence": sequence,
         }
-        return Output("event.links", event.id.encode(), self._encode_link(link))
+
+    def _out(self, link: Mapping[str, Any]) -> Output:
+        return Output("event.links", link["event_id"].encode(), self._encode_link(link))
 
     def _event(self, event: OpenEvent, now_ms: int) -> Output:
         record = {
@@ -213,6 +319,17 @@ class MergeStep:
             "cleared_at": event.cleared_at,
         }
         return Output("events", event.id.encode(), self._encode_event(record))
+
+
+def _told(seen: Seen, event: OpenEvent) -> list[str]:
+    """What counts of a report's link."""
+    return [event.id, seen.relation, event.class_code, event.district_code]
+
+
+def _of(report: Seen | Member) -> dict[str, Any]:
+    """What every link of a report says of it."""
+    names = ("channel", "occurred_at", "received_at")
+    return {name: getattr(report, name) for name in names}
 
 
 def _device_key(device: Token) -> bytes:

@@ -33,6 +33,7 @@ from streams.merge.state import (
     Key,
     Learnt,
     MergeState,
+    Move,
     OpenEvent,
     Seen,
     Token,
@@ -57,6 +58,8 @@ LEARN_M, NAMES_LEARNT, HOUSES_LEARNT = 100.0, 4, 3
 SAME_ADDRESS, SAME_NAME, BY_WORDS = -1.0, -2.0, -3.0
 #: An event is kept so long after its window closed, for reports that arrive late.
 LATE_MS = 48 * HOUR_MS
+#: What is closed is known so long after its last report; what is open, as long as there is room.
+CLOSED_KEPT_MS = 30 * 24 * HOUR_MS
 #: Stream time between two sweeps of events that can no longer be joined.
 SWEEP_MS = 600_000
 
@@ -68,6 +71,8 @@ class Changes:
     events: dict[str, OpenEvent] = field(default_factory=dict)
     reports: dict[str, Seen] = field(default_factory=dict)
     devices: set[Token] = field(default_factory=set)
+    #: Old reports that a person moved.
+    moves: list[Move] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
 
 
@@ -140,7 +145,7 @@ class Placer:
             self._hold(state, token, at, report, event.id)
         if event.count and event.merged_into is None:
             for learnt in (None, *event.learnt):
-                self._anchor(state, event, learnt, self._event_places(event, learnt))
+                self.anchor(state, event, learnt)
 
     def remember(self, state: MergeState, seen: Seen) -> None:
         """Put a young report of the state topic back."""
@@ -242,7 +247,7 @@ class Placer:
             holder = state.holders.get(token)
             if holder is None or holder[:2] >= key:
                 continue
-            event = self._event(state, holder[2])
+            event = self.event(state, holder[2])
             if event is None:
                 continue
             kind = token[0]
@@ -440,7 +445,7 @@ class Placer:
         """Whether a photo of one class can be of the other: of one main class, or alike."""
         return one[:2] == other[:2] or self._group(one) == self._group(other)
 
-    def _event(self, state: MergeState, identity: str) -> OpenEvent | None:
+    def event(self, state: MergeState, identity: str) -> OpenEvent | None:
         """An event, out of the archive if need be."""
         event = state.events.get(identity)
         if event is None:
@@ -492,30 +497,46 @@ class Placer:
         self._give_tokens(state, seen, event)
         learnt = _learns(seen, event) if verdict.teaches else None
         if learnt is not None:
-            insort(event.learnt, learnt, key=_key_of)
-            self._anchor(state, event, learnt, self._event_places(event, learnt))
+            self.learn(state, event, learnt)
         changes.events[event.id] = event
 
     def _opened(
         self, state: MergeState, seen: Seen, verdict: Verdict, own: list[Token], changes: Changes
     ) -> None:
         former = state.events.get(seen.event)
-        event = OpenEvent(
-            seen.event, former.version + 1 if former else 1, seen.at, seen.at, seen.class_code, seen.zone,
-            seen.lon, seen.lat, seen.district_code, seen.grid_code, seen.title, seen.address,
-            seen.words, seen.building, seen.part, seen.device, seen.id, seen.channel,
-            seen.occurred_at, seen.occurred_at, seen.occurred_at, seen.received_at,
-            seen.received_at, 1, 0, [seen.reporter], [],
-            verdict.recurs_of, published=former is not None and former.published, also=seen.also,
-        )  # fmt: skip
+        event = self.opened(seen, seen.event, (seen.at, seen.rank))
+        event.count, event.recurs_of = 1, verdict.recurs_of
+        if former is not None:
+            event.version, event.published = former.version + 1, former.published
         state.events[event.id] = event
         recurred = state.events.get(verdict.recurs_of or "")
         if recurred is not None:
             recurred.recurred_by = event.id
+            recurred.version += 1
             changes.events[recurred.id] = recurred
         self._give_tokens(state, seen, event)
         self._anchor(state, event, None, own)
         changes.events[event.id] = event
+
+    @staticmethod
+    def opened(seen: Seen, identity: str, key: Key) -> OpenEvent:
+        """A new event of a report, without any yet; it is in no index."""
+        return OpenEvent(
+            identity, 1, key[0], key[0], seen.class_code, seen.zone,
+            seen.lon, seen.lat, seen.district_code, seen.grid_code, seen.title, seen.address,
+            seen.words, seen.building, seen.part, seen.device, seen.id, seen.channel,
+            seen.occurred_at, seen.occurred_at, seen.occurred_at, seen.received_at,
+            seen.received_at, 0, 0, [seen.reporter], [], also=seen.also,
+        )  # fmt: skip
+
+    def learn(self, state: MergeState, event: OpenEvent, learnt: Learnt) -> None:
+        """Let an event be joined where a report says that it is."""
+        insort(event.learnt, learnt, key=_key_of)
+        self.anchor(state, event, learnt)
+
+    def anchor(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
+        """Let an event be joined where its opener stands, or by what was learnt; :meth:`lift` undoes it."""
+        self._anchor(state, event, learnt, self._event_places(event, learnt))
 
     def _take_back(self, state: MergeState, seen: Seen, changes: Changes) -> None:
         """Undo what a report did to its event."""
@@ -534,11 +555,11 @@ class Placer:
                 del state.holders[token]
         event.tokens = [entry for entry in event.tokens if entry[2] != seen.rank]
         if seen.opener:
-            self._lift(state, event, None)
+            self.lift(state, event, None)
         for learnt in event.learnt:
             if learnt.rank == seen.rank:
                 event.learnt.remove(learnt)
-                self._lift(state, event, learnt)
+                self.lift(state, event, learnt)
                 break
         changes.events[event.id] = event
 
@@ -568,6 +589,8 @@ class Placer:
             _, _, identity = heapq.heappop(queue)
             queued.discard(identity)
             seen = state.young[identity]
+            if seen.by_hand:
+                continue
             left, opened = state.events.get(seen.event), seen.opener
             forgotten = _learnt_from(seen, left)
             verdict = self._decide(state, seen, True)
@@ -583,7 +606,6 @@ class Placer:
             self._take_back(state, seen, changes)
             self._apply(state, seen, verdict, self._own_places(seen), changes)
             if seen.event != before or opens != opened:
-                seen.moves += 1
                 self._member(state, seen, before)
             event = state.events.get(seen.event)
             told = [(left, forgotten), (event, _learnt_from(seen, event))]
@@ -646,7 +668,7 @@ class Placer:
 
     def _own_places(self, seen: Seen) -> list[Token]:
         return self._places(
-            seen.class_code, seen.also, seen.zone, seen.lon, seen.lat, seen.building, _called(seen),
+            seen.class_code, seen.also, seen.zone, seen.lon, seen.lat, seen.building, called(seen),
             seen.grid_code,
         )  # fmt: skip
 
@@ -656,7 +678,7 @@ class Placer:
         if learnt is not None:
             return self._places(*codes, learnt.lon, learnt.lat, learnt.building, learnt.name, "")
         return self._places(
-            *codes, event.lon, event.lat, event.building, _called(event), event.grid_code
+            *codes, event.lon, event.lat, event.building, called(event), event.grid_code
         )
 
     @staticmethod
@@ -676,8 +698,8 @@ class Placer:
             else:
                 there.append(anchor)
 
-    def _lift(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
-        """Undo :meth:`_anchor`."""
+    def lift(self, state: MergeState, event: OpenEvent, learnt: Learnt | None) -> None:
+        """Undo :meth:`anchor`."""
         rank = learnt.rank if learnt else event.rank
         for place in self._event_places(event, learnt):
             there = state.places[place]
@@ -724,7 +746,7 @@ class Placer:
         zone, lon, lat = seen.zone, seen.lon, seen.lat
         if seen.building:
             yield ("a", group, zone, seen.building)
-        elif name := _called(seen):
+        elif name := called(seen):
             yield ("n", group, zone, name)
         if lon is None or lat is None:
             if seen.grid_code:
@@ -792,11 +814,13 @@ class Placer:
         for event in gone:
             del state.events[event.id]
             if event.count:
-                self._lift(state, event, None)
+                self.lift(state, event, None)
                 for learnt in event.learnt:
-                    self._lift(state, event, learnt)
+                    self.lift(state, event, learnt)
             bodies = [entry for entry in event.tokens if entry[0][0] == "b"]
-            keep = bool(bodies) and event.last_at >= floor - self._body_ms
+            # A person may still close, merge or split it.
+            known = event.closed_at is None or event.last_at >= floor - CLOSED_KEPT_MS
+            keep = known or (bool(bodies) and event.last_at >= floor - self._body_ms)
             for token, at, report in event.tokens:
                 holder = (at, report, event.id)
                 if not (keep and token[0] == "b") and state.holders.get(token) == holder:
@@ -837,7 +861,7 @@ def point_of(event: OpenEvent, key: Key) -> tuple[float, float] | None:
     return None
 
 
-def _called(told: Seen | OpenEvent) -> str:
+def called(told: Seen | OpenEvent) -> str:
     """What the place is called; empty where a house says it better."""
     return "" if told.building else name_key(told.address, told.grid_code)
 
@@ -849,7 +873,7 @@ def _learns(seen: Seen, event: OpenEvent) -> Learnt | None:
     street.
     """
     key = seen.at, seen.rank
-    name = _called(seen)
+    name = called(seen)
     point = point_of(event, key)
     lon = lat = None
     if seen.lon is not None and seen.lat is not None:
@@ -859,7 +883,7 @@ def _learns(seen: Seen, event: OpenEvent) -> Learnt | None:
             return None
     known = [learnt for learnt in event.learnt if learnt[:2] < key]
     houses = {event.building, *(learnt.building for learnt in known)}
-    names = {_called(event)}
+    names = {called(event)}
     names.update(learnt.name for learnt in known)
     building = "" if seen.building in houses or len(houses) > HOUSES_LEARNT else seen.building
     if name in names or len(names) > NAMES_LEARNT:
@@ -910,12 +934,3 @@ def _scattered(candidates: list[Candidate], key: Key) -> bool:
 
 def _device(seen: Seen) -> Token:
     return ("d", seen.device, seen.class_code)
-
-
-def close(state: MergeState, event: str, at_ms: int) -> OpenEvent | None:
-    """Close an event: what comes after ``at_ms`` about it recurs. None when merge has forgotten it."""
-    found = state.events.get(event)
-    if found is not None and found.closed_at is None:
-        found.version += 1
-        found.closed_at = at_ms
-    return found

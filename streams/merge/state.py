@@ -62,9 +62,14 @@ class Seen:
     score: float = 0.0
     reason: str = ""
     candidate: str = ""
+    #: How often it moved, as far as published.
     moves: int = 0
     #: The class that its words name, where its reporter chose another.
     also: str = ""
+    #: A person put it where it is.
+    by_hand: bool = False
+    #: What its link in force says, once it has one: event, relation, class and district.
+    told: list[str] = field(default_factory=list)
     #: Its place among the reports of its millisecond.
     rank: str = ""
 
@@ -75,6 +80,36 @@ class Seen:
     def opener(self) -> bool:
         """Whether it opened its event."""
         return self.relation in ("opened", "recurrence")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A report in an event, as its link in force tells."""
+
+    report: str
+    event: str
+    relation: str
+    channel: str
+    class_code: str
+    district_code: str
+    occurred_at: int
+    received_at: int
+    sequence: int
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Where it stands in the order of reports."""
+        return self.received_at, rank(self.occurred_at, self.report)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An old report that goes from one event to another: the link to take back, and the new one."""
+
+    member: Member
+    event: str
+    relation: str
+    reason: str
 
 
 class Learnt(NamedTuple):
@@ -129,6 +164,8 @@ class OpenEvent:
     #: The class that its opener's words name, where the reporter chose another.
     also: str = ""
     learnt: list[Learnt] = field(default_factory=list)
+    #: What its opener was in the event that it was split from.
+    was: str = ""
     #: The rank of its opener.
     rank: str = ""
 

@@ -149,14 +149,20 @@ def test_a_matter_the_whole_city_reports_keeps_its_state_bounded(
     assert (event.count, len(event.reporters)) == (REPORTERS_KEPT + 30, REPORTERS_KEPT)
 
 
-def test_an_event_that_nothing_can_join_any_more_is_forgotten(
-    step: MergeStep, codec: Codec
+def test_an_event_that_nothing_can_join_any_more_is_kept_for_people_while_there_is_room(
+    step: MergeStep, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = 24 + LATE_MS / HOUR_MS + 1
     values = [codec.encode("Report", r) for r in (report("r1"), report("r2", 50_000, late))]
     _, stored = run(step, cut(values, [1], TOPIC))
     again = step.restore(TOPIC, 3, stored)
     report_later = report("r3", 50_000, late + 1)
+    step.decide(again, batch([codec.encode("Report", report_later)], TOPIC, 9), NOW)
+    assert event_id("r1") not in again.events
+    assert event_id("r1") in again.archive
+
+    monkeypatch.setattr("streams.merge.place.ARCHIVE_KEPT", 0)
+    again = step.restore(TOPIC, 3, stored)
     decision = step.decide(again, batch([codec.encode("Report", report_later)], TOPIC, 9), NOW)
     assert (event_id("r1").encode(), None) in decision.changes
 
