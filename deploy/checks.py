@@ -148,7 +148,7 @@ def one_pass(
     found = {name: Found() for name in CHECKS}
     log = _read_log(positions, flows, settled)
     channels = _raw_outcomes(facts, flows, log, found["raw_outcomes"])
-    _events(facts, _reports(facts, found), found)
+    _events(facts, *_reports(facts, found), found)
     _orders(facts, found["order_transitions"])
     codec = default_codec(settings)
     for topic, table in flows.tables.items():
@@ -228,18 +228,24 @@ def _raw_outcomes(
     return tuple(result)
 
 
-def _reports(facts: Facts, found: dict[str, Found]) -> reconcile.Links:
-    """Accepted outcomes, rows of reports and links against each other; returns the links."""
+def _reports(facts: Facts, found: dict[str, Found]) -> tuple[reconcile.Links, reconcile.Links]:
+    """Accepted outcomes, rows of reports and links against each other; returns all links and those in force."""
     identity = fingerprint_sql("report_id")
     (accepted,) = facts.columns(
         1, f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted'"
+    )
+    # A person may have accepted what went to review.
+    (answered,) = facts.columns(
+        1,
+        f"SELECT {fingerprint_sql('target')} FROM action_outcomes "
+        "WHERE kind = 'review' AND action = 'accept' AND outcome = 'applied'",
     )
     (reports,) = facts.columns(1, f"SELECT {identity} FROM reports")
     links = reconcile.Links(
         *facts.columns(
             4,
-            f"SELECT {identity}, {fingerprint_sql('event_id')}, relation = 'split', "
-            "toUnixTimestamp64Milli(decided_at) FROM event_links",
+            f"SELECT {fingerprint_sql('link_id')}, {identity}, {fingerprint_sql('event_id')}, "
+            "toInt64(sign) FROM event_links",
         )
     )
 
@@ -247,23 +253,33 @@ def _reports(facts: Facts, found: dict[str, Found]) -> reconcile.Links:
         _add_ids(found[check], facts, what, ids, (table, "report_id"))
 
     twice = "accepted more than once"
+    accepted = np.concatenate([accepted, answered])
     offenders("accepted_once", twice, reconcile.repeated(accepted), "report_outcomes")
     rows = reconcile.compare(np.unique(accepted), reports)
     offenders("accepted_rows", "accepted, but not in reports", rows.missing, "report_outcomes")
     offenders("accepted_rows", "in reports, but not accepted", rows.extra, "reports")
     offenders("accepted_rows", "several rows in reports", rows.repeated, "reports")
-    first_links = links.report[links.split == 0]
-    linked = reconcile.compare(np.unique(reports), first_links)
+    held, uneven = reconcile.links_in_force(links)
+    linked = reconcile.compare(np.unique(reports), held.report)
     # That an alarm is over belongs to the alarm's event; one that nobody knows of has none.
     (ended,) = facts.columns(1, f"SELECT {identity} FROM reports WHERE alarm_state = 'cleared'")
     missing = np.setdiff1d(linked.missing, ended)
     offenders("report_event", "accepted report in no event", missing, "reports")
     offenders("report_event", "linked, but not accepted", linked.extra, "event_links")
     offenders("report_event", "report in several events", linked.repeated, "event_links")
-    return links
+    _add_ids(
+        found["report_event"],
+        facts,
+        "link told twice, or taken back and never told",
+        uneven,
+        ("event_links", "link_id"),
+    )
+    return links, held
 
 
-def _events(facts: Facts, links: reconcile.Links, found: dict[str, Found]) -> None:
+def _events(
+    facts: Facts, links: reconcile.Links, held: reconcile.Links, found: dict[str, Found]
+) -> None:
     """What events claim, against links and orders."""
     event = fingerprint_sql("event_id")
     events, counts, is_open = facts.columns(
@@ -286,7 +302,7 @@ def _events(facts: Facts, links: reconcile.Links, found: dict[str, Found]) -> No
     offenders("event_order", "event without an order", without, "events")
     orphans = reconcile.absent(ordered, events)
     offenders("order_event", "order of an event that does not exist", orphans, "orders")
-    wrong = reconcile.compare_counts(events, counts, reconcile.current_links(links).event)
+    wrong = reconcile.compare_counts(events, counts, held.event)
     _add_ids(
         found["event_count"],
         facts,
@@ -435,6 +451,8 @@ class Counter:
     table: str
     base: str
     groups: dict[str, str]
+    #: What a fact counts.
+    weight: str = "1"
 
 
 _SAME = {name: name for name in ("class_code", "district_code")}
@@ -456,6 +474,7 @@ COUNTERS = (
             **{name: name for name in ("channel", "relation")},
             **_SAME,
         },
+        "sign",
     ),
     Counter(
         "transition_counts",
@@ -477,7 +496,7 @@ def _counters(facts: Facts, found: Found) -> None:
         wrong = facts.rows(
             f"SELECT {names}, sum(fact), sum(counted), count() OVER () FROM ("
             f"SELECT {columns}, toInt64(0) AS fact, toInt64(n) AS counted FROM {counter.table} "
-            f"UNION ALL SELECT {recount}, toInt64(1), toInt64(0) FROM {counter.base}) "
+            f"UNION ALL SELECT {recount}, toInt64({counter.weight}), toInt64(0) FROM {counter.base}) "
             f"GROUP BY {names} HAVING sum(fact) != sum(counted) ORDER BY {names} LIMIT {KEPT}"
         )
         if wrong:

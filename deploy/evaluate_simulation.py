@@ -350,9 +350,9 @@ SELECT report_id,
     countIf(outcome = 'duplicate')
 FROM report_outcomes WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY report_id
 """
-#: The newest link holds; links are added, never changed.
+#: The newest link holds; one that was taken back has a later one, or the report is in no event.
 _LINKS = """
-SELECT report_id, argMax(event_id, (decided_at, _offset)),
+SELECT report_id, argMax(event_id, (sequence, sign)),
     groupUniqArrayIf(event_id, relation IN ('opened', 'recurrence'))
 FROM event_links WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY report_id
 """

@@ -56,22 +56,20 @@ def absent(ids: Array, known: Array) -> Array:
 
 
 class Links(NamedTuple):
-    """Links as columns: fingerprints of report and event, a split flag, when decided (ms)."""
+    """Links as columns: fingerprints of link, report and event, and the sign."""
 
+    link: Array
     report: Array
     event: Array
-    split: Array
-    decided_at: Array
+    sign: Array
 
 
-def current_links(links: Links) -> Links:
-    """The latest link of each report; a split of the same instant is later than what it splits."""
-    order = np.lexsort((links.split, links.decided_at, links.report))
-    ordered = Links(*(column[order] for column in links))
-    if not order.size:
-        return ordered
-    last = np.append(ordered.report[1:] != ordered.report[:-1], True)
-    return Links(*(column[last] for column in ordered))
+def links_in_force(links: Links) -> tuple[Links, Array]:
+    """The links that were not taken back, each once; and those that were told twice, or taken back untold."""
+    names, first, index = np.unique(links.link, return_index=True, return_inverse=True)
+    sums = np.bincount(index, weights=links.sign, minlength=names.size).astype(np.int64)
+    kept = Links(*(column[first[sums > 0]] for column in links))
+    return kept, names[(sums != 0) & (sums != 1)]
 
 
 @dataclass(frozen=True, slots=True)

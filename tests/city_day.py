@@ -43,12 +43,14 @@ class CityDay:
     now_ms: int
     day: str
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    #: Links that hold no more, each with its retraction: no number may count them.
+    taken_back: list[Row] = field(default_factory=list)
 
     def insert(self, client: Client, only: str | None = None) -> None:
         """Write the rows into the client's database."""
-        for table, rows in self.rows.items():
+        for table, rows in [*self.rows.items(), ("event_links", self.taken_back)]:
             if rows and only in (None, table):
-                names = list(rows[0])
+                names = list(rows[-1])
                 client.insert(
                     table, [[row[name] for name in names] for row in rows], column_names=names
                 )
@@ -135,9 +137,20 @@ def city_day(now: datetime, reports: int = 400, seed: int = 7) -> CityDay:
                 **source,
             }
         )
+        moved = choice.random() < 0.1
+        if moved:
+            # It opened an event, and then proved to belong to this one.
+            former = {
+                "link_id": f"former-{number}", "report_id": report, "event_id": f"former-{number}",
+                "relation": "opened", "channel": channel, "class_code": choice.choice(CLASSES),
+                "district_code": choice.choice(DISTRICTS), "occurred_at": at, "received_at": at,
+                "decided_at": decided, **source,
+            }  # fmt: skip
+            made.taken_back += [{**former, "sign": 1}, {**former, "sign": -1}]
         made.rows["event_links"].append(
             {
                 "link_id": f"link-{number}",
+                "sequence": int(moved),
                 "report_id": report,
                 "event_id": event,
                 "relation": relation,

@@ -17,7 +17,7 @@ FROM
         district_code,
         sumIf(n, relation IN ('opened', 'recurrence')) AS opened,
         0 AS dispatched,
-        sumIf(n, relation != 'split') AS joined
+        sum(n) AS joined
     FROM link_counts
     WHERE minute >= day_start AND minute < day_end
     GROUP BY district_code

@@ -7,7 +7,8 @@ WITH links AS
 (
     SELECT report_id, relation, score, reason, channel, occurred_at, received_at, decided_at
     FROM event_links
-    WHERE event_id = {event_id:String}
+    WHERE event_id = {event_id:String} AND sign > 0
+        AND link_id NOT IN (SELECT link_id FROM event_links WHERE event_id = {event_id:String} AND sign < 0)
 )
 SELECT
     links.report_id AS report_id, relation, score, reason, links.channel AS channel,

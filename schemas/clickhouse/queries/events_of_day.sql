@@ -18,7 +18,13 @@ WITH
         SELECT event_id, received_at, channel, class_code, district_code, relation
         FROM event_links
         WHERE received_at >= day_start AND received_at < day_end
-            AND relation IN ('opened', 'recurrence')
+            AND relation IN ('opened', 'recurrence') AND sign > 0
+            AND link_id NOT IN
+            (
+                -- Taken back: its opening report moved to another event.
+                SELECT link_id FROM event_links
+                WHERE received_at >= day_start AND received_at < day_end AND sign < 0
+            )
             AND ({channel:String} = '' OR channel = {channel:String})
             AND ({class_code:String} = '' OR class_code = {class_code:String})
             AND ({district_code:String} = '' OR district_code = {district_code:String})

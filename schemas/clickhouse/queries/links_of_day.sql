@@ -15,7 +15,13 @@ WITH
     (
         SELECT report_id, event_id, received_at, channel, relation, score, reason, class_code, district_code
         FROM event_links
-        WHERE received_at >= day_start AND received_at < day_end AND relation != 'split'
+        WHERE received_at >= day_start AND received_at < day_end AND sign > 0
+            AND link_id NOT IN
+            (
+                -- Taken back: the report moved to another event.
+                SELECT link_id FROM event_links
+                WHERE received_at >= day_start AND received_at < day_end AND sign < 0
+            )
             AND ({kind:String} != 'merged' OR relation IN ('co_report', 'urge', 'supplement'))
             AND ({district_code:String} = '' OR district_code = {district_code:String})
     )

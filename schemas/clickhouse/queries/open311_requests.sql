@@ -17,7 +17,7 @@ WITH
         SELECT report_id
         FROM
         (
-            SELECT report_id, argMax(event_id, decided_at) AS event_id
+            SELECT report_id, argMax(event_id, (sequence, sign)) AS event_id
             FROM event_links
             WHERE received_at >= earliest AND received_at <= latest
             GROUP BY report_id
@@ -45,7 +45,7 @@ WITH
     ),
     links AS
     (
-        SELECT report_id, argMax(event_links.event_id, decided_at) AS event_id, max(decided_at) AS linked_at
+        SELECT report_id, argMax(event_links.event_id, (sequence, sign)) AS event_id, max(decided_at) AS linked_at
         FROM event_links
         WHERE received_at >= earliest AND received_at <= latest AND report_id IN (SELECT report_id FROM page)
         GROUP BY report_id

@@ -46,7 +46,7 @@ LEFT JOIN
 ) AS texts ON texts.report_id = page.report_id
 LEFT JOIN
 (
-    SELECT report_id, argMax(event_id, decided_at) AS event_id
+    SELECT report_id, argMax(event_id, (sequence, sign)) AS event_id
     FROM event_links
     WHERE received_at >= day_start AND received_at < day_end AND report_id IN (SELECT report_id FROM page)
     GROUP BY report_id

@@ -34,7 +34,7 @@ CROSS JOIN
     SELECT
         sumIf(n, minute >= day_start AND relation IN ('opened', 'recurrence')) AS events,
         sumIf(n, minute >= day_start AND relation IN ('co_report', 'urge', 'supplement')) AS merged,
-        sumIf(n, minute >= day_start AND relation != 'split') AS linked,
+        sumIf(n, minute >= day_start) AS linked,
         sumIf(n, minute < before_end AND relation IN ('opened', 'recurrence')) AS events_before
     FROM link_counts
     WHERE minute >= before_start AND minute < day_end

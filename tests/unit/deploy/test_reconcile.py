@@ -14,9 +14,9 @@ from deploy.reconcile import (
     broken_chains,
     compare,
     compare_counts,
-    current_links,
     fingerprint,
     last_steps,
+    links_in_force,
     newest_versions,
     repeated,
 )
@@ -66,15 +66,23 @@ def test_counts_without_any_occurrence_are_all_wrong() -> None:
     assert compare_counts(integers(1), integers(1), integers()).ids.tolist() == [1]
 
 
-def test_a_split_moves_its_report_even_when_decided_in_the_same_instant() -> None:
+def test_a_link_that_was_taken_back_holds_no_more_in_any_stored_order() -> None:
     links = Links(
-        report=integers(7, 7, 8),
-        event=integers(2, 1, 1),
-        split=integers(1, 0, 0),
-        decided_at=integers(5, 5, 5),
+        link=integers(2, 1, 3, 1),
+        report=integers(7, 7, 8, 7),
+        event=integers(5, 4, 4, 4),
+        sign=integers(1, -1, 1, 1),
     )
-    current = current_links(links)
-    assert dict(zip(current.report.tolist(), current.event.tolist(), strict=True)) == {7: 2, 8: 1}
+    held, uneven = links_in_force(links)
+    assert dict(zip(held.report.tolist(), held.event.tolist(), strict=True)) == {7: 5, 8: 4}
+    assert uneven.size == 0
+
+
+def test_a_link_told_twice_or_taken_back_untold_is_named() -> None:
+    links = Links(integers(1, 1, 2), integers(7, 7, 8), integers(4, 4, 4), integers(1, 1, -1))
+    held, uneven = links_in_force(links)
+    assert held.report.tolist() == [7]
+    assert uneven.tolist() == [1, 2]
 
 
 def steps(*rows: tuple[int, int, int, int]) -> Transitions:
