@@ -231,13 +231,11 @@ def _raw_outcomes(
 def _reports(facts: Facts, found: dict[str, Found]) -> tuple[reconcile.Links, reconcile.Links]:
     """Accepted outcomes, rows of reports and links against each other; returns all links and those in force."""
     identity = fingerprint_sql("report_id")
-    (accepted,) = facts.columns(
-        1, f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted'"
-    )
     # A person may have accepted what went to review.
-    (answered,) = facts.columns(
+    (accepted,) = facts.columns(
         1,
-        f"SELECT {fingerprint_sql('target')} FROM action_outcomes "
+        f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted' "
+        f"UNION ALL SELECT {fingerprint_sql('target')} FROM action_outcomes "
         "WHERE kind = 'review' AND action = 'accept' AND outcome = 'applied'",
     )
     (reports,) = facts.columns(1, f"SELECT {identity} FROM reports")
@@ -253,7 +251,6 @@ def _reports(facts: Facts, found: dict[str, Found]) -> tuple[reconcile.Links, re
         _add_ids(found[check], facts, what, ids, (table, "report_id"))
 
     twice = "accepted more than once"
-    accepted = np.concatenate([accepted, answered])
     offenders("accepted_once", twice, reconcile.repeated(accepted), "report_outcomes")
     rows = reconcile.compare(np.unique(accepted), reports)
     offenders("accepted_rows", "accepted, but not in reports", rows.missing, "report_outcomes")
