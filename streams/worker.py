@@ -23,7 +23,7 @@ from schemas.topics import raw_topic
 from streams.agent import batch_agent
 from streams.app import FailFastApp, create_app, run_worker
 from streams.dispatch.decide import DispatchStep
-from streams.intake.decide import IntakeStep
+from streams.intake.decide import ANSWERS, IntakeStep
 from streams.merge.decide import MergeStep
 
 AGENTS = ("intake", "merge", "dispatch")
@@ -71,7 +71,8 @@ def main() -> None:
         app = create_app(settings)
         if "intake" in agents:
             intake = IntakeStep(city, codec, load_hash_key(settings))
-            batch_agent(app, settings, intake, [raw_topic(name) for name in channel_names()])
+            topics = [raw_topic(name) for name in channel_names()]
+            batch_agent(app, settings, intake, [*topics, ANSWERS])
         if "merge" in agents:
             batch_agent(app, settings, MergeStep(city, codec), ["reports"])
         if "dispatch" in agents:

@@ -33,6 +33,7 @@ RECORD_LIMIT = 1_000_000
 #: Of an outcome's own identifying cells only so much is kept: an outcome must always be possible.
 NAME_LIMIT = 1_000
 RAW_PREFIX = "reports.raw."
+ANSWERS = "review.answers"
 ALARM_STATES = ("open", "cleared")
 #: How systems write yes.
 YES = frozenset({"1", "true", "yes", "y", "是"})
@@ -81,7 +82,10 @@ Raw = Mapping[str, Any]
 
 @dataclass(slots=True)
 class IntakeState:
-    """Report ids seen in one raw partition; equal native ids always come to the same one."""
+    """Report ids seen in one partition of a raw topic, or answered in one of the answers.
+
+    Equal native ids, and equal report ids, always come to the same one.
+    """
 
     seen: set[bytes]
 
@@ -120,6 +124,7 @@ class IntakeStep:
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._encode_outcome = codec.encoder("ReportOutcome")
         self._encode_report = codec.encoder("Report")
+        self._encode_action = codec.encoder("ActionOutcome")
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> IntakeState:
         """Changes hold the ids of one batch each, 16 bytes an id."""
@@ -134,6 +139,8 @@ class IntakeStep:
 
     def decide(self, state: IntakeState, batch: Batch, now_ms: int) -> Decision:
         """One outcome for each record; accepted ones become reports, undecodable ones dead letters."""
+        if batch.topic == ANSWERS:
+            return self._answered(state, batch, now_ms)
         raws, errors = self._codec.decode_batch("RawReport", batch.values)
         self._limit.count(len(batch), len(errors))
         decision = Decision()
@@ -262,47 +269,7 @@ class IntakeStep:
         class_code = classified.code if classified else ""
         written: bytes | None = None
         if draft.outcome == "accepted" and classified is not None:
-            # What people will read tells of the matter, not of who told it.
-            title, text = mask(draft.title), mask(draft.text)
-            address = mask(draft.place.texts[0])
-            # A device wants nothing and says its words of itself.
-            tags = Tags() if raw["device"] else self._tagger.tags(draft.title, draft.text)
-            phones = (*title.phones, *text.phones, *address.phones)
-            report = {
-                "report_id": identity,
-                "channel": raw["channel"],
-                "native_id": clean(raw["native_id"]),
-                "revision": raw["revision"],
-                "occurred_at": occurred.ms if occurred else raw["received_at"],
-                "occurred_offset_min": occurred.offset_min if occurred else 0,
-                "received_at": raw["received_at"],
-                "title": title.text,
-                "text": text.text,
-                "class_code": class_code,
-                "class_confidence": classified.confidence,
-                "class_method": classified.method,
-                "lon": located.lon,
-                "lat": located.lat,
-                "source_lon": draft.place.lon,
-                "source_lat": draft.place.lat,
-                "crs": draft.place.crs,
-                "district_code": located.district,
-                "grid_code": located.grid,
-                "locate_method": located.method,
-                "zone": located.zone,
-                "address": address.text,
-                "reporter_hash": self._hash(raw["reporter"] or next(iter(phones), None)),
-                "forwarded_from": raw["forwarded_from"],
-                "media": raw["media"],
-                "device": clean(raw["device"]),
-                "alarm_state": raw["alarm_state"] if raw["alarm_state"] in ALARM_STATES else "",
-                "self_handled": clean(raw["self_handled"]).lower() in YES,
-                "intent": tags.intent,
-                "urgent": tags.urgent,
-                "sensitive": tags.sensitive,
-                **source,
-            }
-            written = self._encode_report(report)
+            written = self._report(draft, identity, classified, located, source)
             if len(written) > RECORD_LIMIT:
                 self._set(
                     draft,
@@ -332,6 +299,162 @@ class IntakeStep:
         self._outcomes[outcome["channel"], draft.outcome, str(draft.reason)] += 1
         if draft.outcome == "accepted" and written is not None:
             decision.outputs.append(Output("reports", located.zone.encode(), written))
+
+    def _report(
+        self,
+        draft: _Draft,
+        identity: str,
+        classified: Classified,
+        located: Located,
+        source: Mapping[str, Any],
+    ) -> bytes:
+        """The accepted report as it is written."""
+        raw, occurred = draft.raw, draft.occurred
+        # What people will read tells of the matter, not of who told it.
+        title, text = mask(draft.title), mask(draft.text)
+        address = mask(draft.place.texts[0])
+        # A device wants nothing and says its words of itself.
+        tags = Tags() if raw["device"] else self._tagger.tags(draft.title, draft.text)
+        phones = (*title.phones, *text.phones, *address.phones)
+        return self._encode_report(
+            {
+                "report_id": identity,
+                "channel": raw["channel"],
+                "native_id": clean(raw["native_id"]),
+                "revision": raw["revision"],
+                "occurred_at": occurred.ms if occurred else raw["received_at"],
+                "occurred_offset_min": occurred.offset_min if occurred else 0,
+                "received_at": raw["received_at"],
+                "title": title.text,
+                "text": text.text,
+                "class_code": classified.code,
+                "class_confidence": classified.confidence,
+                "class_method": classified.method,
+                "lon": located.lon,
+                "lat": located.lat,
+                "source_lon": draft.place.lon,
+                "source_lat": draft.place.lat,
+                "crs": draft.place.crs,
+                "district_code": located.district,
+                "grid_code": located.grid,
+                "locate_method": located.method,
+                "zone": located.zone,
+                "address": address.text,
+                "reporter_hash": self._hash(raw["reporter"] or next(iter(phones), None)),
+                "forwarded_from": raw["forwarded_from"],
+                "media": raw["media"],
+                "device": clean(raw["device"]),
+                "alarm_state": raw["alarm_state"] if raw["alarm_state"] in ALARM_STATES else "",
+                "self_handled": clean(raw["self_handled"]).lower() in YES,
+                "intent": tags.intent,
+                "urgent": tags.urgent,
+                "sensitive": tags.sensitive,
+                **source,
+            }
+        )
+
+    # ---- what people say of reports that went to review
+
+    def _answered(self, state: IntakeState, batch: Batch, now_ms: int) -> Decision:
+        """What a person decided becomes a report, or ends the matter; the outcome says what was done."""
+        answers, errors = self._codec.decode_batch("ReviewAnswer", batch.values)
+        self._limit.count(len(batch), len(errors))
+        decision = Decision()
+        fresh: list[bytes] = []
+        for index, error in errors.items():
+            headers = dead_letter_headers(
+                batch.topic,
+                batch.partition,
+                batch.offsets[index],
+                "intake",
+                error.code,
+                error.detail,
+            )
+            letter = Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
+            decision.outputs.append(letter)
+            metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
+        for answer in answers:
+            if answer is None:
+                continue
+            refusal = self._answer(state, answer, fresh, decision)
+            outcome = {
+                name: answer[name] for name in ("action_id", "action", "actor", "role", "at")
+            }
+            outcome |= {
+                "kind": "review",
+                "target": answer["report_id"],
+                "other": answer["class_code"],
+                "outcome": "refused" if refusal else "applied",
+                "reason": refusal[0] if refusal else "",
+                "detail": refusal[1] if refusal else "",
+                "decided_at": now_ms,
+            }
+            decision.outputs.append(
+                Output(
+                    "action.outcomes", answer["action_id"].encode(), self._encode_action(outcome)
+                )
+            )
+        if fresh:
+            decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
+        return decision
+
+    def _answer(
+        self,
+        state: IntakeState,
+        answer: Mapping[str, Any],
+        fresh: list[bytes],
+        decision: Decision,
+    ) -> tuple[str, str] | None:
+        """Do what one answer says; the reason and detail of a refusal, when it cannot be done."""
+        if answer["action"] not in ("accept", "reject"):
+            return "unknown_action", f"{answer['action'][:40]!r} is neither accept nor reject"
+        raws, errors = self._codec.decode_batch("RawReport", [answer["raw"]])
+        draft = None if errors or raws[0] is None else self._draft(0, raws[0])
+        if draft is None or draft.id != answer["report_id"]:
+            return "other_report", "the raw record that came with the answer is of another report"
+        key = bytes.fromhex(draft.id.replace("-", ""))
+        if key in state.seen:
+            return "already_done", "somebody has answered for this report"
+        if answer["action"] == "accept":
+            if draft.outcome != "accepted":
+                return draft.reason, draft.detail
+            classified, located = self._person_says(draft, answer)
+            if located.reason:
+                return located.reason, located.detail or "name its grid, or set a point"
+            if classified is None:
+                return "unknown_class", "name its class by a code of the taxonomy"
+            source = {name: answer[name] for name in ("source_topic", "source_partition")}
+            source |= {"source_offset": answer["source_offset"], "rule_version": RULE_VERSION}
+            written = self._report(draft, draft.id, classified, located, source)
+            if len(written) > RECORD_LIMIT:
+                return Reason.TEXT_TOO_LONG, f"{len(written)} bytes, limit {RECORD_LIMIT}"
+            decision.outputs.append(Output("reports", located.zone.encode(), written))
+        state.seen.add(key)
+        fresh.append(key)
+        return None
+
+    def _person_says(
+        self, draft: _Draft, answer: Mapping[str, Any]
+    ) -> tuple[Classified | None, Located]:
+        """Class and place as the person says; what the person does not say, as the rules find it."""
+        place = draft.place
+        if answer["lon"] is not None and answer["lat"] is not None:
+            # The person has read what is written beside it.
+            point = Place(
+                f"{answer['lon']:.7f}", f"{answer['lat']:.7f}", "CGCS2000", "", "", (), place.at
+            )
+            located = self._locator.locate([point])[0]._replace(method="person")
+        elif answer["grid_code"]:
+            located = self._locator.grid(answer["grid_code"])
+        else:
+            located = self._locator.locate([place])[0]
+        code = answer["class_code"]
+        if code:
+            known = code in self._city.classes
+            return (Classified(code, 1.0, "person") if known else None), located
+        texts = ReportTexts(clean(draft.raw["category"]), draft.title, draft.text)
+        found = self._classifier.classify([texts])[0]
+        return (found if found is not None and found.sure else None), located
 
     def _choices(self, classified: Classified) -> str:
         """The best classes, for who must choose."""

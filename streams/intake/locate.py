@@ -66,7 +66,7 @@ class Located(NamedTuple):
     """A place in the city, or the reason why it is none (then codes are empty).
 
     ``grid`` is the finest that is known, ``lon`` and ``lat`` are CGCS2000 degrees, ``method`` is point, name,
-    or both: a point beside the grid that is named. ``confidence`` is 1 for a point, for names as of
+    both: a point beside the grid that is named, or person. ``confidence`` is 1 for a point, for names as of
     :class:`~streams.intake.address.Address`.
     ``detail`` says for a reviewer what speaks for which grid.
     """
@@ -207,6 +207,19 @@ class Locator:
             else:
                 results[i] = self._by_both(places[i], code, x, y)
         return results
+
+    def grid(self, code: str) -> Located:
+        """The grid that a person names; ``unknown_grid`` when the city has none of that code."""
+        level = level_of(code)
+        known = bool(level) and code[:_DISTRICT] in self._city.zone_of
+        if known and level != "district":
+            known = level in self._grids.levels and code in self._grids.layer(level).codes
+        if not known:
+            return Located(reason="unknown_grid", detail=f"no grid {code[:40]!r} in the city")
+        district = code[:_DISTRICT]
+        return Located(
+            district, code, self._city.zone_of[district], method="person", confidence=1.0
+        )
 
     def _by_both(self, place: Place, code: str, lon: float, lat: float) -> Located:
         """A point in the grid ``code`` and what is named beside it."""
