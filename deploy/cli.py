@@ -21,6 +21,9 @@ AREAS = (
         "simulate",
         "audit",
         "dlq",
+        "people",
+        "event",
+        "review",
     ),
     *("evaluate", "train", "bench", "faults", "demo"),
 )

@@ -22,7 +22,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors import http_push
 from connectors.open311 import facade
 from connectors.publish import Publisher
-from deploy import screen, suggest
+from deploy import desk_api, screen, suggest
+from deploy.desk import Desk
+from deploy.people import People
 from schemas import metrics
 from schemas.settings import Settings, load_settings
 
@@ -38,9 +40,12 @@ CONTENT_SECURITY_POLICY = (
 def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     """The gateway of one installation."""
 
+    desk = Desk(settings)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        desk.close()
         publisher.close()
 
     app = FastAPI(title="quanyu", docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -73,6 +78,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.include_router(screen.router(settings))
     app.state.suggest = suggest.Service(settings)
     app.include_router(suggest.router(app.state.suggest))
+    app.include_router(desk_api.router(desk, People(settings.people_path)))
     app.include_router(facade.router(settings, publisher))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
     return app
@@ -81,7 +87,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 def _route(path: str) -> str:
     """The path's kind, so that a label never holds what a stranger typed."""
     first = path.strip("/").partition("/")[0]
-    known = ("channels", "api", "open311", "suggest", "healthz", "metrics", "")
+    known = ("channels", "api", "open311", "suggest", "desk", "healthz", "metrics", "")
     return first if first in known else "static"
 
 

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         default=None,
         description="Addresses of the channels' sources (JSON); default <home>/sources.json.",
     )
+    people_file: Path | None = Field(
+        default=None, description="Who may act, by hashed keys (JSON); default <home>/people.json."
+    )
     environment: str = Field(
         default="local", description="Which column of topics.yaml holds: local or production."
     )
@@ -113,6 +116,11 @@ class Settings(BaseSettings):
     def keys_path(self) -> Path:
         """File of the channels' API keys."""
         return self.keys_file or self.home / "keys.json"
+
+    @property
+    def people_path(self) -> Path:
+        """File of who may act."""
+        return self.people_file or self.home / "people.json"
 
     @property
     def sources_path(self) -> Path:

@@ -43,7 +43,7 @@ def read_json(path: Path) -> Any:
 REMEMBERED = frozenset(
     {
         *("port", "bind", "city", "environment", "kafka", "clickhouse", "clickhouse_database"),
-        *("clickhouse_cluster", "schema_registry_url", "keys_file", "sources_file"),
+        *("clickhouse_cluster", "schema_registry_url", "keys_file", "sources_file", "people_file"),
     }
 )
 

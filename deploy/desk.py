@@ -1,0 +1,245 @@
+"""What people ask for, brought to the agents: merges and splits of events, answers to reviews.
+
+An action is a record in Kafka; the agent that owns what it is about does it or refuses it, and says so in
+``action.outcomes``. This reads what an action must bring along, sends it and waits for what became of it.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import KafkaException, Producer
+
+from deploy.positions import Extent, Positions
+from schemas.codec import Codec, default_codec
+from schemas.errors import QuanyuError
+from schemas.kafka import producer_config
+from schemas.queries import connect, run
+from schemas.settings import Settings
+from streams.intake.privacy import mask
+
+#: Links that an action brings along; an event with more reports is not taken apart by hand.
+LINKS_LIMIT = 20_000
+CONFIRM_S = 10.0
+#: Between two looks whether an outcome is there.
+LOOK_S = 0.1
+NAMESPACE = uuid.UUID("0f0c1a55-5c1d-5f0a-9d7e-4e2d41000de5")
+
+Row = Mapping[str, Any]
+
+
+class Actor(NamedTuple):
+    """Who asks: a code, a role, and the unit of a unit's people."""
+
+    code: str
+    role: str
+    unit_code: str = ""
+
+
+class Unavailable(Exception):
+    """Kafka or ClickHouse does not answer; the same may be asked again."""
+
+
+def action_id(actor: Actor, key: str = "") -> str:
+    """A new id, or the one of an actor's own ``key``: what is sent twice with it is one action."""
+    return str(uuid.uuid5(NAMESPACE, f"{actor.code}\0{key}")) if key else str(uuid.uuid4())
+
+
+class Desk:
+    """One desk of an installation; safe to use from several threads."""
+
+    def __init__(self, settings: Settings, codec: Codec | None = None) -> None:
+        self._settings = settings
+        self._codec = codec or default_codec(settings)
+        self._producer = Producer({**producer_config(settings), "log_level": 2})
+        # Made once: its parts are asked by several threads.
+        self._client: Any = None
+
+    def rows(self, query: str, **given: Any) -> list[dict[str, Any]]:
+        """A named query's rows; :class:`Unavailable` when ClickHouse does not answer."""
+        try:
+            if self._client is None:
+                self._client = connect(self._settings, connect_s=3, answer_s=20, at_once=8)
+            return run(self._client, query, **given)
+        except (ClickHouseError, OSError) as error:
+            raise Unavailable(
+                f"ClickHouse does not answer: {str(error).splitlines()[0][:200]}"
+            ) from None
+
+    # ---- events
+
+    def merge(self, actor: Actor, event: str, into: str, reason: str, key: str = "") -> str:
+        """Ask that ``event`` goes into ``into``; the action's id."""
+        zone = self._zone(event)
+        self._zone(into)
+        links = self._links(event)
+        return self._event_action(actor, "merge", event, zone, reason, key, into=into, links=links)
+
+    def split(
+        self, actor: Actor, event: str, reports: Sequence[str], reason: str, key: str = ""
+    ) -> str:
+        """Ask that ``reports`` leave ``event`` together for one of their own; the action's id."""
+        zone, links = self._zone(event), self._links(event)
+        leaving = set(reports)
+        firsts = {link["report_id"] in leaving: link["report_id"] for link in reversed(links)}
+        whole = self.rows("whole_reports", report_ids=",".join(firsts.values())) if firsts else []
+        return self._event_action(
+            actor, "split", event, zone, reason, key,
+            report_ids=sorted(leaving), links=links, reports=whole,
+        )  # fmt: skip
+
+    def apart(self, actor: Actor, event: str, other: str, reason: str, key: str = "") -> str:
+        """Say that two events are not one; the action's id."""
+        zone = self._zone(event)
+        self._zone(other)
+        return self._event_action(actor, "apart", event, zone, reason, key, into=other)
+
+    def _zone(self, event: str) -> str:
+        found = self.rows("event", event_id=event)
+        if not found:
+            raise QuanyuError(f"no event {event[:60]!r}; see the screen, or quanyu review list")
+        return str(found[0]["zone"])
+
+    def _links(self, event: str) -> list[dict[str, Any]]:
+        links = self.rows("links_in_force", event_ids=event)
+        if len(links) > LINKS_LIMIT:
+            raise QuanyuError(
+                f"event {event} has {len(links)} reports; by hand at most {LINKS_LIMIT} are moved"
+            )
+        return links
+
+    def _event_action(
+        self, actor: Actor, action: str, event: str, zone: str, reason: str, key: str,
+        links: Sequence[Row] = (), reports: Sequence[Row] = (), **more: Any,
+    ) -> str:  # fmt: skip
+        identity = action_id(actor, key)
+        record = {
+            "action_id": identity,
+            "action": action,
+            "event_id": event,
+            "zone": zone,
+            "actor": actor.code,
+            "role": actor.role,
+            "reason": reason,
+            "at": int(time.time() * 1000),
+            "links": [self._codec.encode("Link", dict(link)) for link in links],
+            "reports": [self._codec.encode("Report", dict(report)) for report in reports],
+            **more,
+        }
+        self.send("event.actions", zone, "EventAction", record)
+        return identity
+
+    # ---- reviews
+
+    def reviews(self, limit: int = 50, offset: int = 0, **given: Any) -> list[dict[str, Any]]:
+        """Reports that wait for a person, each with its words, personal data masked."""
+        found = self.rows("reviews_open", limit=limit, offset=offset, **given)
+        raws = self._raws(found)
+        return [
+            {k: v for k, v in row.items() if not k.startswith("source_")} | _words(raw and raw[1])
+            for row, raw in zip(found, raws, strict=True)
+        ]
+
+    def doubts(self, limit: int = 50, offset: int = 0, since: int = 0) -> list[dict[str, Any]]:
+        """Pairs of events that may be one."""
+        return self.rows("merges_open", limit=limit, offset=offset, since=since)
+
+    def answer(
+        self, actor: Actor, report: str, action: str, reason: str, key: str = "", **said: Any
+    ) -> str:
+        """Answer for a report in review: ``accept`` with class and place, or ``reject``; the action's id."""
+        found = self.rows("reviews_open", report_id=report, limit=1)
+        if not found:
+            raise QuanyuError(f"no report {report[:60]!r} waits for review; see quanyu review list")
+        (raw,) = self._raws(found)
+        if raw is None:
+            raise QuanyuError(
+                f"report {report}: its raw record is no longer in Kafka; its source must send it again"
+            )
+        identity = action_id(actor, key)
+        record = {
+            "action_id": identity,
+            "report_id": report,
+            "action": action,
+            "actor": actor.code,
+            "role": actor.role,
+            "reason": reason,
+            "at": int(time.time() * 1000),
+            "raw": raw[0],
+            "source_timestamp": raw[2],
+            **{k: found[0][k] for k in ("source_topic", "source_partition", "source_offset")},
+            **{k: v for k, v in said.items() if v is not None},
+        }
+        self.send("review.answers", report, "ReviewAnswer", record)
+        return identity
+
+    def _raws(
+        self, rows: Sequence[Row]
+    ) -> list[tuple[bytes, Mapping[str, Any] | None, int] | None]:
+        """The raw record of each row: its bytes, what it says, its timestamp; None when it is gone."""
+        wanted: dict[tuple[str, int], set[int]] = {}
+        for row in rows:
+            partition = row["source_topic"], row["source_partition"]
+            wanted.setdefault(partition, set()).add(row["source_offset"])
+        found: dict[tuple[str, int, int], tuple[bytes, int]] = {}
+        with Positions(self._settings, timeout=CONFIRM_S) as positions:
+            kept = positions.extents(list(wanted))
+            for partition, offsets in wanted.items():
+                for offset in offsets:
+                    if not kept[partition].first <= offset < kept[partition].end:
+                        continue
+                    one = {partition: Extent(offset, offset + 1)}
+                    for _, messages in positions.records(one):
+                        for message in messages:
+                            value = message.value()
+                            if message.offset() == offset and isinstance(value, bytes):
+                                found[*partition, offset] = value, message.timestamp()[1]
+        result: list[tuple[bytes, Mapping[str, Any] | None, int] | None] = []
+        for row in rows:
+            raw = found.get((row["source_topic"], row["source_partition"], row["source_offset"]))
+            if raw is None:
+                result.append(None)
+                continue
+            said, _ = self._codec.decode_batch("RawReport", [raw[0]])
+            result.append((raw[0], said[0], raw[1]))
+        return result
+
+    # ---- sending and waiting
+
+    def send(self, topic: str, key: str, record_name: str, record: Mapping[str, Any]) -> None:
+        """Bring one record to Kafka; returns when every in-sync replica has it."""
+        errors: list[Any] = []
+        try:
+            self._producer.produce(
+                topic,
+                key=key.encode(),
+                value=self._codec.encode(record_name, dict(record)),
+                on_delivery=lambda error, _: errors.append(error),
+            )
+            self._producer.flush(CONFIRM_S)
+        except (KafkaException, BufferError) as error:
+            raise Unavailable(f"Kafka does not take the action: {error}") from None
+        if not errors or errors[0] is not None:
+            why = errors[0].str() if errors else "no confirmation in time"
+            raise Unavailable(f"Kafka does not take the action: {why}")
+
+    def outcome(self, action: str, wait_s: float = 0.0) -> dict[str, Any] | None:
+        """What became of an action; None when that is not known after ``wait_s`` seconds."""
+        until = time.monotonic() + wait_s
+        while True:
+            found = self.rows("action_outcome", action_id=action)
+            if found or time.monotonic() >= until:
+                return found[0] if found else None
+            time.sleep(LOOK_S)
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._producer.flush(CONFIRM_S)
+
+
+def _words(raw: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a raw report says, personal data masked; empty where its record is gone."""
+    names = ("title", "text", "address", "category")
+    return {name: mask((raw or {}).get(name) or "").text[:2000] for name in names}
