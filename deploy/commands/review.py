@@ -11,12 +11,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from deploy.commands.event import Json, Wait, Who, Why, ask
 from deploy.desk import Actor, Desk, Unavailable
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
+
+#: What is shown of a report that waits, and of two events that may be one.
+REVIEW = ("channel", "reason", "detail", "category", "title", "text", "address")
+DOUBT = ("score", "reason", "title", "address", "into_title", "into_address")
 
 
 def register(app: typer.Typer) -> None:
@@ -47,17 +50,14 @@ def register(app: typer.Typer) -> None:
         if not rows:
             typer.echo("nothing waits")
             return
-        names = (
-            ("event_id", "into", "score", "reason", "title", "into_title")
-            if doubts
-            else ("report_id", "channel", "reason", "detail", "title", "text", "address")
-        )
-        table = Table(*names)
+        console = Console(highlight=False)
         for row in rows:
-            table.add_row(
-                *(f"{row[name]:.2f}" if name == "score" else str(row[name])[:60] for name in names)
-            )
-        Console().print(table)
+            head = f"{row['event_id']}  into  {row['into']}" if doubts else row["report_id"]
+            console.print(head, style="bold", soft_wrap=True)
+            names = DOUBT if doubts else REVIEW
+            said = {name: " ".join(str(row[name]).split())[:200] for name in names if row[name]}
+            for name, value in said.items():
+                console.print(f"  {name}: {value}", markup=False, soft_wrap=True)
         typer.echo(f"{rows[0]['total']} in all")
 
     @group.command("answer")

@@ -223,3 +223,102 @@ def test_the_tables_answer_a_plain_client_and_the_screen_agrees_with_them(city: 
     page = httpx.get(f"{city.url}/")
     assert "一屏观全域" in page.text
     assert "script-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_what_people_answer_merge_and_split_is_done_once_and_every_number_follows(
+    city: Stack, tmp_path: Path
+) -> None:
+    keys = json.loads((city.home / "keys.json").read_text(encoding="utf-8"))
+
+    def report(name: str, title: str, **more: Any) -> str:
+        body = {"id": name, "title": title, "district": "金水区", **more}
+        answer = httpx.post(
+            f"{city.url}/channels/photo_app/reports",
+            json=body,
+            headers={"X-API-Key": keys["photo_app"]},
+        )
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["reports"][0])
+
+    points = ({"lng": "113.66123", "lat": "34.78123"}, {"lng": "113.66523", "lat": "34.78623"})
+    one, two = (
+        report(f"D-{n}", "井盖缺失", location={**point, "crs": "WGS84"}, description=f"第{n}处")
+        for n, point in enumerate(points)
+    )
+    lost = report("D-9", "你好", description="请看一下这里的情况")
+    audited(city)
+    key = city.json("people", "add", "desk-1", "--role", "centre")["key"]
+    headers = {"X-API-Key": key}
+    desk = httpx.Client(base_url=f"{city.url}/desk", headers=headers, timeout=60)
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=city.port + 1, database="quanyu")
+
+    def event_of(identity: str) -> str:
+        found = client.query(
+            "SELECT argMax(event_id, (sequence, sign)) FROM event_links WHERE report_id = {id:String}",
+            parameters={"id": identity},
+        )
+        return str(found.result_rows[0][0])
+
+    def orders_of(event: str) -> list[str]:
+        found = client.query(
+            "SELECT argMax(state, version) FROM orders WHERE event_id = {id:String} GROUP BY order_id",
+            parameters={"id": event},
+        )
+        return [state for (state,) in found.result_rows]
+
+    def opened_today() -> tuple[int, int]:
+        totals = httpx.get(f"{city.url}/api/queries/today_totals").json()["rows"][0]
+        listed = httpx.get(f"{city.url}/api/queries/events_of_day", params={"limit": 1000}).json()
+        assert totals["events"] == len(listed["rows"])
+        return totals["events"], totals["linked"]
+
+    # A report that waits is answered once.
+    waiting = {row["report_id"]: row for row in desk.get("/reviews").json()["rows"]}
+    assert waiting[lost]["text"] == "请看一下这里的情况"
+    unsaid = desk.post(f"/reviews/{lost}", json={"action": "accept"})
+    assert (unsaid.status_code, unsaid.json()["outcome"]) == (409, "refused"), unsaid.text
+    said = {"action": "accept", "class_code": "0110", "grid_code": "410105"}
+    answers = [
+        desk.post(f"/reviews/{lost}", json=said, headers={"Idempotency-Key": "k1"}),
+        desk.post(f"/reviews/{lost}", json=said, headers={"Idempotency-Key": "k1"}),
+    ]
+    assert answers[0].status_code == 200, answers[0].text
+    assert answers[1].status_code == 404, "it waits no longer"
+    audited(city)
+    assert event_of(lost)
+
+    # Merged, one event and one order are left; split, both are as they were.
+    first, second = event_of(one), event_of(two)
+    assert first != second
+    before, orders = opened_today(), (orders_of(first), orders_of(second))
+    merged = city.json("event", "merge", second, first, "--reason", "one matter")
+    assert merged["outcome"] == "applied"
+    audited(city)
+    assert event_of(two) == first
+    assert opened_today() == (before[0] - 1, before[1])
+    assert (orders_of(first), orders_of(second)) == (orders[0], ["WITHDRAWN"])
+    again = desk.post(f"/events/{second}/merge", json={"into": first})
+    assert (again.status_code, again.json()["reason"]) == (409, "already_done")
+    split = desk.post(f"/events/{first}/split", json={"report_ids": [two], "reason": "no, two"})
+    assert split.status_code == 200, split.text
+    audited(city)
+    assert event_of(two) == second
+    assert opened_today() == before
+    assert (orders_of(first), orders_of(second)) == orders
+
+    # What people said is what a city trains with.
+    counts = city.json("review", "export", "--out", str(tmp_path / "taught"))
+    assert counts["classes"] >= 1
+    rows = list(csv.DictReader((tmp_path / "taught/classes.csv").open(encoding="utf-8")))
+    assert ("请看一下这里的情况", "0110") in [(row["text"], row["label"]) for row in rows]
+
+    # Nobody else may.
+    unit = city.json("people", "add", "u1", "--role", "unit", "--unit", "410105-CG")["key"]
+    body = {"into": first}
+    for key, status in (("", 401), ("x", 401), (unit, 403)):
+        answer = httpx.post(
+            f"{city.url}/desk/events/{second}/merge", json=body, headers={"X-API-Key": key}
+        )
+        assert (answer.status_code, set(answer.json())) == (status, {"error", "reason"})
+    assert desk.post("/events/unknown/merge", json=body).status_code == 404
+    assert desk.post(f"/events/{second}/merge", json={"to": first}).status_code == 422

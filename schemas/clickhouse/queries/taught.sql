@@ -7,22 +7,21 @@
 WITH
     touched AS
     (
-        SELECT arrayJoin([target, other]) AS event_id
+        SELECT arrayJoin([target, other]) AS touched_id
         FROM action_outcomes
-        WHERE kind = 'event' AND action IN ('merge', 'split', 'apart') AND outcome = 'applied' AND event_id != ''
+        WHERE kind = 'event' AND action IN ('merge', 'split', 'apart') AND outcome = 'applied'
     ),
     links AS
     (
-        SELECT report_id, argMax(event_id, (sequence, sign)) AS event_id, groupUniqArray(event_id) AS events
+        SELECT report_id, argMax(event_links.event_id, (sequence, sign)) AS current_id
         FROM event_links
+        WHERE report_id IN (SELECT report_id FROM event_links WHERE event_links.event_id IN (SELECT touched_id FROM touched))
         GROUP BY report_id
-        HAVING hasAny(events, (SELECT groupUniqArray(event_id) FROM touched))
     )
 SELECT
-    report_id, occurred_at, class_code, class_method, lon, lat, address, title, text,
-    links.event_id AS event_id
+    report_id, occurred_at, class_code, class_method, lon, lat, address, title, text, links.current_id AS event_id
 FROM reports
-LEFT JOIN links USING (report_id)
+LEFT JOIN links ON links.report_id = reports.report_id
 WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
     AND (class_method = 'person' OR report_id IN (SELECT report_id FROM links))
 ORDER BY occurred_at, report_id
