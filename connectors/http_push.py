@@ -44,6 +44,7 @@ from connectors.refusal import Refusal, Refused
 from schemas import metrics
 from schemas.channels import ChannelSpec, HttpTransport, channel_names, load_channel, load_channels
 from schemas.ids import report_id
+from schemas.secrets import load_hash_key, trail_secret
 from schemas.settings import Settings
 from schemas.texts import clean
 
@@ -66,6 +67,7 @@ class Accepted(BaseModel):
 
     accepted: int = Field(description="Reports that the broker confirmed.")
     reports: list[str] = Field(description="report_id of each, in the order sent.")
+    secrets: list[str] = Field(description="With which the citizen of each follows it: /trail.")
 
 
 class Keys:
@@ -109,6 +111,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
     """The push interface of every channel with transport ``http``."""
     routes = APIRouter(tags=["channels"])
     keys, replays = Keys(settings.keys_path), signature.Replays()
+    hash_key = load_hash_key(settings)
     threads = ThreadPoolExecutor(THREADS, "push")
 
     def take(
@@ -167,7 +170,8 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
             )
         except Refused as refused:
             return _answer(name, refused)
-        return JSONResponse({"accepted": len(ids), "reports": ids}, 202)
+        secrets = [trail_secret(hash_key, identity) for identity in ids]
+        return JSONResponse({"accepted": len(ids), "reports": ids, "secrets": secrets}, 202)
 
     @routes.api_route(
         "/channels/{rest:path}",

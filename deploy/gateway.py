@@ -22,10 +22,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors import http_push
 from connectors.open311 import facade
 from connectors.publish import Publisher
-from deploy import desk_api, screen, suggest
+from deploy import desk_api, screen, suggest, trail_api
 from deploy.desk import Desk
 from deploy.people import People
 from schemas import metrics
+from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
 
 BIGSCREEN_DIR = Path(__file__).parent / "bigscreen"
@@ -79,6 +80,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.state.suggest = suggest.Service(settings)
     app.include_router(suggest.router(app.state.suggest))
     app.include_router(desk_api.router(desk, People(settings.people_path)))
+    app.include_router(trail_api.router(desk, load_hash_key(settings)))
     app.include_router(facade.router(settings, publisher))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
     return app
@@ -87,7 +89,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 def _route(path: str) -> str:
     """The path's kind, so that a label never holds what a stranger typed."""
     first = path.strip("/").partition("/")[0]
-    known = ("channels", "api", "open311", "suggest", "desk", "healthz", "metrics", "")
+    known = ("channels", "api", "open311", "suggest", "desk", "trail", "healthz", "metrics", "")
     return first if first in known else "static"
 
 

@@ -1,6 +1,10 @@
-"""The key under which personal data is hashed: from the environment, else a private file of the home."""
+"""The installation's key, under which personal data is hashed: from the environment, else a private file of
+the home; and what is derived from it."""
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import os
 import secrets
 import tempfile
@@ -10,6 +14,8 @@ from schemas.settings import Settings
 
 HASH_KEY_FILE = "hash.key"
 MIN_KEY_BYTES = 16
+#: Characters of a trail's secret: 80 bits.
+SECRET_CHARACTERS = 16
 
 
 def load_hash_key(settings: Settings) -> bytes:
@@ -46,3 +52,15 @@ def load_hash_key(settings: Settings) -> bytes:
             "has been hashed yet"
         )
     return key[:64]
+
+
+def trail_secret(hash_key: bytes, report: str) -> str:
+    """With which a citizen follows a report: derived from its id, stored nowhere; its channel passes it on."""
+    digest = hmac.new(hash_key, b"trail:" + report.encode(), hashlib.sha256).digest()
+    return base64.b32encode(digest).decode()[:SECRET_CHARACTERS].lower()
+
+
+def is_trail_secret(hash_key: bytes, report: str, given: str) -> bool:
+    """Whether ``given`` is the report's secret; compared in constant time."""
+    known = trail_secret(hash_key, report)
+    return hmac.compare_digest(known.encode(), given.strip().lower().encode())

@@ -17,7 +17,7 @@ const STATES = {
   DIRECT_ANSWERED: "直接答复", WITHDRAWN: "撤回", UNKNOWN: "—", open: "处置中", closed: "已结案",
 };
 const PRIORITIES = { 1: "▲ 红灯", 2: "加急", 3: "一般" };
-const METHODS = { native: "渠道给定", keyword: "关键词", model: "模型", point: "坐标", name: "地名", both: "坐标与地名" };
+const METHODS = { native: "渠道给定", keyword: "关键词", model: "模型", point: "坐标", name: "地名", both: "坐标与地名", person: "人工" };
 const LEVELS = { city: "市", district: "区县", street: "街道" };
 
 //: A mark beside each word: a state is never told by colour alone.

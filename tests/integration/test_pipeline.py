@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, Message, Producer
 
 from schemas.codec import default_codec
 from schemas.kafka import consumer_config, producer_config
+from schemas.secrets import load_hash_key, trail_secret
 from schemas.settings import load_settings
 from schemas.topics import raw_topic
 from tests.faults.harness import Stack, free_base_port
@@ -305,6 +306,18 @@ def test_what_people_answer_merge_and_split_is_done_once_and_every_number_follow
     assert event_of(two) == second
     assert opened_today() == before
     assert (orders_of(first), orders_of(second)) == orders
+
+    # Its citizen follows it by its secret, and sees that it went and came back.
+    known = trail_secret(load_hash_key(load_settings(home=city.home)), two)
+    trail = f"{city.url}/trail/{two}"
+    followed = httpx.get(trail, headers={"X-Trail-Secret": known}).json()
+    assert [s["what"] for s in followed["steps"]][:2] == ["received", "decided"]
+    assert [s["what"] for s in followed["steps"]].count("moved") == 2
+    assert followed["state"] == "DISPATCHED"
+    assert httpx.get(trail, headers={"X-Trail-Secret": "x" * 16}).status_code == 404
+    traced = city.json("trace", two)
+    assert [link["sign"] for link in traced["links"]] == [1, -1, 1, -1, 1]
+    assert [action["action"] for action in traced["actions"]] == ["merge", "merge", "split"]
 
     # What people said is what a city trains with.
     counts = city.json("review", "export", "--out", str(tmp_path / "taught"))

@@ -25,6 +25,7 @@ from connectors.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from schemas import metrics
 from schemas.channels import channel_names
 from schemas.ids import report_id
+from schemas.secrets import load_hash_key, trail_secret
 from schemas.settings import Settings
 
 CHANNEL = "photo_app"
@@ -85,13 +86,14 @@ def push(place: Settings, publisher: FakePublisher) -> Iterator[Push]:
 
 
 def test_202_names_the_id_under_which_the_report_will_be_known(
-    push: Push, publisher: FakePublisher
+    push: Push, publisher: FakePublisher, place: Settings
 ) -> None:
     answer = push([{"id": "a1", "title": "积水"}, {"id": " Ａ２ ", "revision": 3}])
     assert answer.status_code == 202
     # Intake reads an id without its blanks and in plain characters.
     expected = [report_id(CHANNEL, "a1", 0), report_id(CHANNEL, "A2", 3)]
-    assert answer.json() == {"accepted": 2, "reports": expected}
+    secrets = [trail_secret(load_hash_key(place), identity) for identity in expected]
+    assert answer.json() == {"accepted": 2, "reports": expected, "secrets": secrets}
     assert [raw["title"] for raw in publisher.published] == ["积水", None]
 
 
