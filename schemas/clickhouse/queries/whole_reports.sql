@@ -8,7 +8,7 @@ SELECT report_id, channel, native_id, revision, occurred_at, occurred_offset_min
     class_code, class_confidence, class_method, lon, lat, source_lon, source_lat, crs, district_code,
     grid_code, locate_method, zone, address, reporter_hash, forwarded_from, media, source_topic,
     source_partition, source_offset, rule_version, device, alarm_state, self_handled, intent, urgent,
-    sensitive
+    sensitive, origin
 FROM reports
 WHERE report_id IN splitByChar(',', {report_ids:String})
 ORDER BY received_at, report_id
