@@ -24,6 +24,7 @@ AREAS = (
         "people",
         "event",
         "review",
+        "order",
         "trace",
     ),
     *("evaluate", "train", "bench", "faults", "demo"),

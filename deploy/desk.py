@@ -131,6 +131,35 @@ class Desk:
         self.send("event.actions", zone, "EventAction", record)
         return identity
 
+    # ---- orders
+
+    def order(self, order: str) -> dict[str, Any]:
+        """An order's last step and all of them; :class:`QuanyuError` when there is no such order."""
+        steps = self.rows("order_steps", order_id=order)
+        if not steps:
+            raise QuanyuError(f"no order {order[:60]!r}; see quanyu order list")
+        return {**steps[-1], "state": steps[-1]["to_state"], "steps": steps}
+
+    def order_action(
+        self, actor: Actor, order: str, action: str, key: str = "", **said: Any
+    ) -> str:
+        """Ask for an action on an order (verbs of the life cycle); the action's id."""
+        event = self.order(order)["event_id"]
+        identity = action_id(actor, key)
+        record = {
+            "action_id": identity,
+            "order_id": order,
+            "event_id": event,
+            "action": action,
+            "actor": actor.code,
+            "role": actor.role,
+            "unit_code": actor.unit_code,
+            "at": int(time.time() * 1000),
+            **{name: value for name, value in said.items() if value is not None},
+        }
+        self.send("order.actions", event, "OrderAction", record)
+        return identity
+
     # ---- reviews
 
     def reviews(self, limit: int = 50, offset: int = 0, **given: Any) -> list[dict[str, Any]]:

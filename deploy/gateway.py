@@ -22,7 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors import http_push
 from connectors.open311 import facade
 from connectors.publish import Publisher
-from deploy import desk_api, screen, suggest, trail_api
+from deploy import desk_api, orders_api, screen, suggest, trail_api
 from deploy.desk import Desk
 from deploy.people import People
 from schemas import metrics
@@ -79,7 +79,9 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.include_router(screen.router(settings))
     app.state.suggest = suggest.Service(settings)
     app.include_router(suggest.router(app.state.suggest))
-    app.include_router(desk_api.router(desk, People(settings.people_path)))
+    people = People(settings.people_path)
+    app.include_router(desk_api.router(desk, people))
+    app.include_router(orders_api.router(settings, desk, people))
     app.include_router(trail_api.router(desk, load_hash_key(settings)))
     app.include_router(facade.router(settings, publisher))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
@@ -89,7 +91,18 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 def _route(path: str) -> str:
     """The path's kind, so that a label never holds what a stranger typed."""
     first = path.strip("/").partition("/")[0]
-    known = ("channels", "api", "open311", "suggest", "desk", "trail", "healthz", "metrics", "")
+    known = (
+        "channels",
+        "api",
+        "open311",
+        "suggest",
+        "desk",
+        "orders",
+        "trail",
+        "healthz",
+        "metrics",
+        "",
+    )
     return first if first in known else "static"
 
 

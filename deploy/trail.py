@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 Row = Mapping[str, Any]
 #: Steps of an order that are the city's own affair.
 SILENT = ("near_due", "overdue", "sign_overdue", "false_closure", "supervise")
+#: Steps whose reason is what the unit or the centre says to the citizen.
+ANSWERS = ("handle", "direct_answer")
 
 
 class Rows(Protocol):
@@ -93,7 +95,7 @@ def trail(
                 state=step["to_state"],
                 unit=step["unit_name"],
                 due_at=step["due_at"],
-                note=step.get("note", ""),
+                note=step["reason"] if step.get("action", "") in ANSWERS else "",
             )
             for step in transitions
             if step.get("action", "") not in SILENT and (until is None or step["at"] <= until)

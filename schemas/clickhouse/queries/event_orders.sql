@@ -13,11 +13,11 @@ WITH newest AS
 )
 SELECT
     newest.order_id AS order_id, unit_name, level, due_at, rule, priority,
-    from_state, to_state, actor, role, reason, at
+    from_state, to_state, action, actor, role, reason, at
 FROM newest
 LEFT JOIN
 (
-    SELECT order_id, from_state, to_state, actor, role, reason, at
+    SELECT order_id, from_state, to_state, action, actor, role, reason, at
     FROM order_transitions
     WHERE order_id IN (SELECT order_id FROM newest)
 ) AS steps ON steps.order_id = newest.order_id

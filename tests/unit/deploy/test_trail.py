@@ -30,7 +30,11 @@ def step(at: int, state: str, unit: str = "城管局", **more: Any) -> dict[str,
 
 def test_a_report_that_joined_shows_the_steps_of_its_matter_from_the_beginning() -> None:
     orders = {
-        "e1": [step(500, "DISPATCHED"), step(1500, "SIGNED"), step(2000, "HANDLED", note="已修复")]
+        "e1": [
+            step(500, "DISPATCHED"),
+            step(1500, "SIGNED"),
+            step(2000, "HANDLED", action="handle", reason="已修复"),
+        ]
     }
     found = trail(OUTCOME, [link("e1", 1200)], orders, {"e1": [{"report_count": 3}]})
     assert [(s.at, s.state) for s in found.steps] == [
