@@ -14,13 +14,21 @@ from dataclasses import dataclass
 from datetime import date, time
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from schemas.cache import cache_dir
 from schemas.coordinates import TO_CGCS2000, Floats, Pair, Plane
 from schemas.documents import read_document
+from schemas.duty import Centre, Condition, Level, Word, Worker, read_shifts
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, Grids, is_code, level_of, read_layer
 from schemas.instants import known_zone
@@ -38,7 +46,7 @@ UNITS: dict[str, DeadlineUnit] = {
     "wd": "work_day",
     "nd": "natural_day",
 }
-DEADLINE = re.compile(r"\A(?P<value>\d+(?:\.\d+)?)(?P<unit>uh|wh|wd|nd)\Z")
+DEADLINE = re.compile(r"\A(?P<value>\d+(?:\.\d+)?)(?P<unit>min|uh|wh|wd|nd)\Z")
 #: The class of what nobody could classify: it goes to review.
 UNCLASSIFIED = "2999"
 
@@ -72,10 +80,6 @@ class MergePolicy(_Model):
             if found:
                 return found
         return self.default
-
-
-#: Found by its first two characters.
-Word = Annotated[str, Field(min_length=2)]
 
 
 class TrainedClassifier(_Model):
@@ -146,6 +150,63 @@ class Calendar(_Model):
         return day in self.workdays or (
             day.isoweekday() not in self.weekend and day not in self.holidays
         )
+
+    @cached_property
+    def years(self) -> frozenset[int]:
+        """The years that are known: those with at least one holiday. Of others work time is a guess."""
+        return frozenset(day.year for day in self.holidays)
+
+
+class TimeLimit(NamedTuple):
+    """How long something may take (时限)."""
+
+    value: float
+    unit: DeadlineUnit
+
+    @classmethod
+    def read(cls, text: str) -> "TimeLimit":
+        """As packs write it: ``5min`` (round the clock), ``2uh``, ``4wh``, ``7wd``, ``15nd``; ValueError."""
+        found = DEADLINE.match(text)
+        if not found:
+            raise ValueError(f"{text!r}; write e.g. 5min, 2uh, 4wh, 7wd, 15nd")
+        if found["unit"] == "min":
+            return cls(float(found["value"]) / 60, "urgent_hour")
+        return cls(float(found["value"]), UNITS[found["unit"]])
+
+
+def _limit(value: Any) -> Any:
+    return TimeLimit.read(value) if isinstance(value, str) else value
+
+
+_Limit = Annotated[TimeLimit, BeforeValidator(_limit)]
+_Limits = Mapping[int, _Limit]
+
+
+def _limits(red: str, urgent: str, normal: str) -> _Limits:
+    return {1: TimeLimit.read(red), 2: TimeLimit.read(urgent), 3: TimeLimit.read(normal)}
+
+
+class StageTimes(_Model):
+    """Times of the stages (受理, 派遣, 签收, 核查) by level of the class: 1 red, 2 urgent, 3 normal.
+
+    Handling (处置) takes what the duty rule says. Sources of the defaults: review in 5 minutes as in
+    Zhoukou's rule for direct dispatch; dispatch within 1 h, 2 h or 24 h by Beijing's local standard of 2023
+    for its hotline; first response within 30 minutes to 2 h where a fault or danger is reported, by the rule
+    of 2017 for the mayor's telephone of Zhengzhou. Signing in 4 work hours and all times of the check are
+    ours.
+    """
+
+    accept: _Limits = _limits("5min", "5min", "5min")
+    dispatch: _Limits = _limits("1uh", "2uh", "24uh")
+    sign: _Limits = _limits("0.5uh", "2uh", "4wh")
+    check: _Limits = _limits("4uh", "1wd", "2wd")
+
+    @field_validator("*")
+    @classmethod
+    def _whole(cls, limits: _Limits) -> _Limits:
+        if set(limits) != {1, 2, 3} or not all(limit.value > 0 for limit in limits.values()):
+            raise ValueError("write a time above 0 for each level: {1: 5min, 2: 2uh, 3: 4wh}")
+        return limits
 
 
 class KpiWeights(_Model):
@@ -238,9 +299,10 @@ class _CityFile(_Model):
     partners: list[str] = Field(
         default_factory=list, description="Who helps or is called but has no unit of its own."
     )
-    conditions: dict[str, str] = Field(
-        default_factory=dict, description="Conditions of the duty list, and when each holds."
+    conditions: dict[str, Condition] = Field(
+        default_factory=dict, description="Conditions of the duty list, by their names."
     )
+    stages: StageTimes = StageTimes()
     kpi: KpiWeights = KpiWeights()
     calendar: Calendar
 
@@ -294,13 +356,14 @@ class Unit:
     """A unit of the city's steering (一级 below the city's centre): whole districts and single streets.
 
     The second view beside the statistical codes: a zone without a code of its own is a unit whose
-    streets carry the codes of others.
+    streets carry the codes of others. ``parent``: the unit above it; empty: the city.
     """
 
     code: str
     name: str
     aliases: tuple[str, ...]
     members: tuple[str, ...]
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +384,9 @@ class Named:
 class DutyRule:
     """A line of the duty list (责任清单): who takes a class, where and under which condition.
 
-    ``condition`` empty: always; ``area`` empty: the whole city, else the prefix of its grids' codes.
-    ``level`` says whose instance of the department it is. ``partners`` help (协办).
+    ``class_code``: of a class, or its first two digits for all that begin so. ``condition`` empty: always;
+    ``area`` empty: the whole city, else the prefix of its grids' codes. ``level`` says whose instance of
+    the department it is. ``partners`` help (协办).
     """
 
     line: int
@@ -330,7 +394,7 @@ class DutyRule:
     condition: str
     area: str
     department: str
-    level: Literal["city", "district", "street"]
+    level: Level
     deadline: float
     unit: DeadlineUnit
     closed_when: str
@@ -353,6 +417,9 @@ class CityPack:
     aliases: Mapping[str, str]
     classes: Mapping[str, TaxonomyClass]
     duties: tuple[DutyRule, ...]
+    conditions: Mapping[str, Condition]
+    stages: StageTimes
+    staff: tuple[Worker, ...] | None
     zone_of: Mapping[str, str]
     merge: MergePolicy
     classifier: TrainedClassifier | None
@@ -388,6 +455,54 @@ class CityPack:
     @cached_property
     def _unit_by_member(self) -> dict[str, Unit]:
         return {member: unit for unit in self.units.values() for member in unit.members}
+
+    @cached_property
+    def centres(self) -> Mapping[str, Centre]:
+        """The tree of centres by code: the city's, below it the units', below those the streets'."""
+        units = dict(self.units)
+        members = self._unit_by_member
+        for code in (*self.districts.codes.tolist(), *self.areas):
+            if code not in members:
+                units.setdefault(code, Unit(code, self.district_name(code), (), (code,)))
+        found = {self.code: Centre(self.code, self.name, "city", "")}
+        for unit in units.values():
+            found[unit.code] = Centre(unit.code, unit.name, "district", unit.parent or self.code)
+        for street in self.streets:
+            above = self.unit_of(street.code)
+            parent = found[above.code if above else street.district]
+            name = street.name if street.name.startswith(parent.name) else parent.name + street.name
+            found[street.code] = Centre(street.code, name, "street", parent.code)
+        return found
+
+    def centre_of(self, code: str) -> Centre:
+        """The finest centre round a grid or district by its code; the city's when the code is unknown."""
+        centres = self.centres
+        street = centres.get(code[: LEVELS["street"]])
+        if street is not None:
+            return street
+        unit = self.unit_of(code)
+        return centres.get(unit.code if unit else code[: LEVELS["district"]], centres[self.code])
+
+    def above(self, code: str) -> Iterator[Centre]:
+        """A centre and those above it, up to the city's."""
+        centre: Centre | None = self.centres[code]
+        while centre is not None:
+            yield centre
+            centre = self.centres.get(centre.parent)
+
+    @cached_property
+    def below(self) -> Mapping[str, tuple[Centre, ...]]:
+        """The centres directly below each one, by code: for roll-ups."""
+        found: dict[str, tuple[Centre, ...]] = dict.fromkeys(self.centres, ())
+        for centre in self.centres.values():
+            if centre.parent:
+                found[centre.parent] += (centre,)
+        return found
+
+    @cached_property
+    def special_names(self) -> Mapping[str, str]:
+        """Names of the special grids in force; :class:`QuanyuError` when the grids are not built."""
+        return {code: name for code, name, _ in self.grids.names(SPECIAL)}
 
     @cached_property
     def systems(self) -> Mapping[str, Callable[[Floats, Floats], Pair]]:
@@ -480,7 +595,7 @@ def load_city(city: str) -> CityPack:
     streets = _streets(folder / "streets.csv", codes)
     communities = _communities(folder / "communities.csv", {street.code for street in streets})
     known = {*codes, *(street.code for street in streets), *(place.code for place in communities)}
-    units = _units(folder / "units.csv", known)
+    units = _units(folder / "units.csv", known, file.code)
     gazetteer = _gazetteer(folder / "gazetteer.csv", known)
     names = {*districts.names, *(area.name for area in file.areas.values())}
     names.update(street.name for street in streets)
@@ -501,6 +616,9 @@ def load_city(city: str) -> CityPack:
         aliases=_aliases(folder / "aliases.csv", names),
         classes=classes,
         duties=_duties(folder / "duty.csv", file, classes, known),
+        conditions=file.conditions,
+        stages=file.stages,
+        staff=_staff(folder / "staff.csv", known),
         zone_of=zone_of,
         merge=file.merge,
         classifier=file.classifier,
@@ -581,16 +699,23 @@ def _places(
         yield code, row["name"], row[parent], synthetic == "1"
 
 
-def _units(path: Path, known: set[str]) -> dict[str, Unit]:
+def _units(path: Path, known: set[str], city: str) -> dict[str, Unit]:
     units: dict[str, Unit] = {}
     taken: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for line, row in _optional(path, ("code", "name", "aliases", "members")):
         where = f"{path}:{line}"
         if not re.fullmatch(r"[0-9A-Z]{2,12}", row["code"]) or row["code"] in units:
             raise QuanyuError(
                 f"{where}: code: {row['code']!r} must be 2 to 12 capitals or digits and stand once"
             )
-        unit = Unit(row["code"], row["name"], _split(row["aliases"]), _split(row["members"]))
+        if row["code"] == city or (row["code"] in known and level_of(row["code"]) != "district"):
+            raise QuanyuError(f"{where}: code: {row['code']} is that of another place; choose one")
+        parent = row.get("parent") or ""
+        unit = Unit(
+            row["code"], row["name"], _split(row["aliases"]), _split(row["members"]), parent
+        )
+        lines[unit.code] = line
         if not unit.members:
             raise QuanyuError(f"{where}: members: is empty; name districts or streets by code")
         for member in unit.members:
@@ -600,7 +725,47 @@ def _units(path: Path, known: set[str]) -> dict[str, Unit]:
                 raise QuanyuError(f"{where}: members: {member} is in {taken[member]} already")
             taken[member] = unit.code
         units[unit.code] = unit
+    for code, unit in units.items():
+        where, way = f"{path}:{lines[code]}", [code]
+        while unit.parent:
+            if unit.parent not in units:
+                raise QuanyuError(
+                    f"{where}: parent: no unit {unit.parent}; name one of this table, or none for the city"
+                )
+            way.append(unit.parent)
+            if way.count(unit.parent) > 1:
+                raise QuanyuError(
+                    f"{where}: parent: a cycle, {' → '.join(way)}; let one of them have none"
+                )
+            unit = units[unit.parent]
     return units
+
+
+def _staff(path: Path, known: set[str]) -> tuple[Worker, ...] | None:
+    """The grid workers; None without a table."""
+    if not path.exists():
+        return None
+    staff: dict[str, Worker] = {}
+    for line, row in _rows(path, ("staff_id", "grid_code", "shifts", "max_load")):
+        where, staff_id, code = f"{path}:{line}", row["staff_id"], row["grid_code"]
+        if not re.fullmatch(r"[0-9A-Za-z_-]{1,40}", staff_id) or staff_id in staff:
+            raise QuanyuError(
+                f"{where}: staff_id: {staff_id!r} must be 1 to 40 letters, digits, - or _ and stand once"
+            )
+        if not level_of(code) or code[: LEVELS["community"]] not in known:
+            raise QuanyuError(
+                f"{where}: grid_code: no grid {code!r}; write the code of a district or finer"
+            )
+        try:
+            shifts = read_shifts(row["shifts"])
+        except ValueError as error:
+            raise QuanyuError(f"{where}: shifts: {error}") from None
+        if not re.fullmatch(r"[1-9]\d{0,5}", row["max_load"]):
+            raise QuanyuError(
+                f"{where}: max_load: {row['max_load']!r}; write how many open orders at most, 1 or more"
+            )
+        staff[staff_id] = Worker(staff_id, code, shifts, int(row["max_load"]))
+    return tuple(staff.values())
 
 
 def _gazetteer(path: Path, known: set[str]) -> tuple[Named, ...]:
@@ -644,6 +809,7 @@ def _duties(
     columns = ("class_code", "condition", "area", "department", "level", "deadline")
     leads = {*file.departments, file.fallback.name}
     helpers = {*leads, *file.partners}
+    groups = {code[:2] for code in classes}
     rules = []
     seen: dict[tuple[str, str, str], int] = {}
     for line, row in _optional(path, (*columns, "closed_when", "partners")):
@@ -651,8 +817,11 @@ def _duties(
         value, unit = read_deadline(row["deadline"], where)
         partners = _split(row["partners"])
         stranger = next((name for name in partners if name not in helpers), None)
-        if row["class_code"] not in classes:
-            raise QuanyuError(f"{where}: class_code: no class {row['class_code']} in taxonomy.csv")
+        if row["class_code"] not in classes and row["class_code"] not in groups:
+            raise QuanyuError(
+                f"{where}: class_code: no class {row['class_code']} in taxonomy.csv; "
+                "write four digits, or two for all classes that begin so"
+            )
         if row["condition"] and row["condition"] not in file.conditions:
             raise QuanyuError(
                 f"{where}: condition: {row['condition']!r} is not among conditions of city.yaml"
@@ -677,7 +846,7 @@ def _duties(
                 f"{where}: class_code: the same class, condition and area as line {seen[key]}"
             )
         seen[key] = line
-        level: Literal["city", "district", "street"] = row["level"]  # type: ignore[assignment]  # above
+        level: Level = row["level"]  # type: ignore[assignment]  # above
         rules.append(
             DutyRule(
                 line, *key, row["department"], level, value, unit, row["closed_when"], partners
@@ -686,12 +855,12 @@ def _duties(
     return tuple(rules)
 
 
-def read_deadline(text: str, where: str) -> tuple[float, DeadlineUnit]:
+def read_deadline(text: str, where: str) -> TimeLimit:
     """A deadline as it is written in tables; ``where`` begins the :class:`QuanyuError`."""
-    found = DEADLINE.match(text)
-    if not found:
-        raise QuanyuError(f"{where}: deadline: {text!r}; write e.g. 2uh, 4wh, 7wd, 15nd")
-    return float(found["value"]), UNITS[found["unit"]]
+    try:
+        return TimeLimit.read(text)
+    except ValueError as error:
+        raise QuanyuError(f"{where}: deadline: {error}") from None
 
 
 def _split(cell: str) -> tuple[str, ...]:
