@@ -36,6 +36,11 @@ def event_id(first_report_id: str) -> str:
     return _uuid5("event", first_report_id)
 
 
+def incident_id(first_event_id: str) -> str:
+    """Id of a group of events of one cause, after the first of them."""
+    return _uuid5("incident", first_event_id)
+
+
 def link_id(report: str, sequence: int = 0) -> str:
     """Id of a report's link to an event; later links of the same report count up."""
     return _uuid5("link", report, sequence)

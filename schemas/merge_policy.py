@@ -4,8 +4,9 @@
 which the longest prefix that is named counts, or any other label.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ from schemas.city import CityPack
 from schemas.documents import read_document
 
 MAX_HOURS = 24.0 * 90
+T = TypeVar("T")
 
 
 class _Model(BaseModel):
@@ -75,6 +77,20 @@ class Rule(_Model):
         return self
 
 
+class Burst(_Model):
+    """When near events are one incident (群体聚集): many matters of one cause, as an outage or a flood has.
+
+    ``events`` or more of the ``classes`` (code prefixes, or other labels) that opened within ``hours`` and
+    ``radius_m`` metres of one of them. An incident takes in what opens within both of its first event; each
+    event is still handled by itself.
+    """
+
+    classes: list[str] = Field(min_length=1)
+    events: int = Field(default=3, ge=2, le=1000)
+    radius_m: float = Field(default=1000.0, gt=0, le=10_000)
+    hours: float = Field(default=6.0, gt=0, le=48)
+
+
 class MergePolicy(_Model):
     """Rules by class prefix, and what holds for all classes."""
 
@@ -94,24 +110,39 @@ class MergePolicy(_Model):
         default_factory=list,
         description="Words that say that only one dwelling of a building is concerned.",
     )
+    bursts: list[Burst] = Field(
+        default_factory=list, description="Which events together are an incident."
+    )
 
     @model_validator(mode="after")
-    def _alike_once(self) -> "MergePolicy":
-        codes = [code for group in self.alike for code in group]
-        twice = next((code for code in codes if codes.count(code) > 1), None)
-        if twice:
-            raise ValueError(f"alike names {twice} twice")
+    def _named_once(self) -> "MergePolicy":
+        bursts = [burst.classes for burst in self.bursts]
+        for name, groups in (("alike", self.alike), ("bursts", bursts)):
+            codes = [code for group in groups for code in group]
+            twice = next((code for code in codes if codes.count(code) > 1), None)
+            if twice:
+                raise ValueError(f"{name} names {twice} twice")
         return self
 
     def rule(self, class_code: str) -> Rule:
         """The rule of a class; of a label that is no code, only its own."""
-        if not class_code.isdigit():
-            return self.classes.get(class_code, self.default)
-        for length in range(len(class_code), 0, -1):
-            found = self.classes.get(class_code[:length])
-            if found:
-                return found
-        return self.default
+        return _longest(self.classes, class_code) or self.default
+
+    def burst(self, class_code: str) -> int | None:
+        """Which of ``bursts`` a class belongs to, None for none; of a label that is no code, only its own."""
+        named = {code: n for n, burst in enumerate(self.bursts) for code in burst.classes}
+        return _longest(named, class_code)
+
+
+def _longest(named: Mapping[str, T], class_code: str) -> T | None:
+    """What is said of the longest prefix that is named; of a label that is no code, of it alone."""
+    if not class_code.isdigit():
+        return named.get(class_code)
+    for length in range(len(class_code), 0, -1):
+        found = named.get(class_code[:length])
+        if found is not None:
+            return found
+    return None
 
 
 def read_policy(path: Path) -> MergePolicy:

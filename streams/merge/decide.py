@@ -20,6 +20,7 @@ from schemas.merge_policy import MergePolicy, city_policy
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import KeywordClassifier
+from streams.merge.burst import Bursts
 from streams.merge.by_hand import Refusal, act, member
 from streams.merge.likeness import address_key, body_key
 from streams.merge.place import Changes, Placer
@@ -58,6 +59,7 @@ class MergeStep:
         self._codec = codec
         self._policy = policy or city_policy(city)
         self._placer = Placer(self._policy, city.district_names)
+        self._bursts = Bursts(self._policy)
         self._encode_event = codec.encoder("Event")
         self._encode_link = codec.encoder("Link")
         self._encode_outcome = codec.encoder("ActionOutcome")
@@ -96,6 +98,7 @@ class MergeStep:
             + [seen.received_at for seen in young.values()],
             default=0,
         )
+        self._bursts.restore(state)
         return state
 
     def entries(self, state: MergeState) -> int:
@@ -113,6 +116,7 @@ class MergeStep:
         for report in self._decoded("Report", batch, decision):
             if report is not None:
                 self._placer.place(state, self._seen(report), changes)
+        self._bursts.settle(state, changes)
         self._publish(state, changes, now_ms, decision)
         self._diary(state, batch, changes, decision)
         return decision
@@ -153,6 +157,7 @@ class MergeStep:
             decision.outputs.append(
                 Output(OUTCOMES, action["action_id"].encode(), self._encode_outcome(outcome))
             )
+        self._bursts.settle(state, changes)
         self._publish(state, changes, now_ms, decision)
         # Keyed apart from the batches of reports, whose offsets are another topic's.
         self._diary(state, batch, changes, decision, DIARY + b"act:")
@@ -317,6 +322,7 @@ class MergeStep:
             "priority": event.priority,
             "merged_into": event.merged_into,
             "cleared_at": event.cleared_at,
+            "incident_id": event.incident_id,
         }
         return Output("events", event.id.encode(), self._encode_event(record))
 

@@ -166,6 +166,8 @@ class OpenEvent:
     learnt: list[Learnt] = field(default_factory=list)
     #: What its opener was in the event that it was split from.
     was: str = ""
+    #: The group of events of one cause that it belongs to.
+    incident_id: str | None = None
     #: The rank of its opener.
     rank: str = ""
 
@@ -203,6 +205,23 @@ to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(slots=True)
+class BurstState:
+    """Events that may be part of an incident. All of it is in the events themselves, and made again of them."""
+
+    #: Those of which an earlier one may still arrive, by key: at, rank, id.
+    unsettled: list[tuple[int, str, str]] = field(default_factory=list)
+    #: The others by id, earliest first but for those that a person split off.
+    settled: dict[str, OpenEvent] = field(default_factory=dict)
+    #: Settled ones without an incident, and the first ones of incidents, by their cells.
+    free: dict[Token, dict[str, OpenEvent]] = field(default_factory=dict)
+    firsts: dict[Token, dict[str, OpenEvent]] = field(default_factory=dict)
+    #: Ids of the unsettled.
+    waiting: set[str] = field(default_factory=set)
+    #: What is older is settled: ms of the order of decisions.
+    floor: int = 0
+
+
+@dataclass(slots=True)
 class MergeState:
     """The zones of one partition."""
 
@@ -218,6 +237,7 @@ class MergeState:
     young_at: dict[Token, dict[str, Seen]] = field(default_factory=dict)
     #: Entries of the state topic that hold young reports, oldest first: entry key, its newest report.
     diary: deque[tuple[bytes, int]] = field(default_factory=deque)
+    bursts: BurstState = field(default_factory=BurstState)
     newest: Key = (0, "")
     stream_time: int = 0
     swept_at: int = 0

@@ -265,12 +265,12 @@ def test_merge_and_split_undo_each_other_and_every_report_stays_in_one_event(
     )
     desk.take(*reports)
     if old:
-        desk.take(
-            *(plain(n, north=9_000.0, minute=5 + 2 * HORIZON_MS // MINUTE) for n in (98, 99))
-        )
+        desk.take(*(plain(n, north=9_000.0, minute=5 + 2 * HORIZON_MS // MINUTE) for n in (98, 99)))
     for which, members in picks:
         events = desk.together()
         names = sorted(events)
+        if not names:
+            return  # only alarms that were over
         one = names[which % len(names)]
         before, facts = events, desk.facts()
         own = sorted(events[one])
