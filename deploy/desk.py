@@ -25,6 +25,11 @@ LINKS_LIMIT = 20_000
 CONFIRM_S = 10.0
 #: Between two looks whether an outcome is there.
 LOOK_S = 0.1
+#: The named queries that this asks.
+QUERIES = (
+    *("action_outcome", "links_in_force", "merges_open", "reviews_open", "whole_reports", "taught"),
+    *("order_book", "order_steps"),
+)
 NAMESPACE = uuid.UUID("0f0c1a55-5c1d-5f0a-9d7e-4e2d41000de5")
 
 Row = Mapping[str, Any]

@@ -73,7 +73,7 @@ def read_people(path: Path) -> list[Person]:
 def add_person(path: Path, code: str, role: Role, unit_code: str = "") -> str:
     """Let somebody act; returns the key, which is kept nowhere. A code that is known gets a new key."""
     if role in ("unit", "grid_worker") and not unit_code:
-        raise QuanyuError(f"a {role} belongs to a unit; name it with --unit, e.g. --unit 410105-CG")
+        raise QuanyuError(f"a {role} belongs to a unit; name it with --unit, e.g. --unit 990105-CG")
     key = secrets.token_urlsafe(24)
     try:
         person = Person(

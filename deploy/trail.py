@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, Field
 
 Row = Mapping[str, Any]
+#: The named queries that this asks.
+QUERIES = ("report_outcome", "report_links", "actions_on", "event", "event_orders")
 #: Steps of an order that are the city's own affair.
 SILENT = ("near_due", "overdue", "sign_overdue", "false_closure", "supervise")
 #: Steps whose reason is what the unit or the centre says to the citizen.

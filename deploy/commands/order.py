@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List orders that are not over, nearest deadline first.
 
-        Example: quanyu order list --unit 410105-CG
+        Example: quanyu order list --unit 990105-CG
         """
         given = {
             "unit_code": unit,
@@ -93,7 +93,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Do something with an order; the life cycle says what may be done when and by whom.
 
-        Example: quanyu order act 6f8c306b-… handle --role unit --unit 410102-HW --note "清理完毕"
+        Example: quanyu order act 6f8c306b-… handle --role unit --unit 990102-HW --note "清理完毕"
         """
         if role not in ROLES:
             raise QuanyuError(f"--role {role!r}: use one of {', '.join(ROLES)}")

@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Accept a report with its class and place, or reject it. What is left out stays as it was found.
 
-        Example: quanyu review answer 0e2f… --class 0110 --grid 410102001
+        Example: quanyu review answer 0e2f… --class 0110 --grid 990102001
         """
         said: dict[str, Any] = {"class_code": class_code, "grid_code": grid}
         if point:

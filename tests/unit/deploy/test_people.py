@@ -69,7 +69,7 @@ def test_who_belongs_to_a_unit_names_it_and_who_is_not_there_cannot_be_removed(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "people.json"
-    with pytest.raises(QuanyuError, match="--unit 410105-CG"):
+    with pytest.raises(QuanyuError, match="--unit 990105-CG"):
         add_person(path, "u-1", "unit")
     with pytest.raises(QuanyuError, match="code: String should match"):
         add_person(path, "张三", "centre")
