@@ -20,6 +20,8 @@ from schemas.tables import connect
 
 #: Offenders kept of one kind; the number of all of them is exact.
 KEPT = 1000
+#: The raw message's id of a row of reports: several demands of one message are a report each.
+MESSAGE = "if(origin = '', report_id, origin)"
 #: States of an order that is in force no more, so that another may stand in its place.
 OVER = ("INVALID", "RETURNED", "WITHDRAWN")
 #: States of an order that no unit has taken up yet, so that it can be withdrawn.
@@ -29,7 +31,7 @@ CHECKS = {
     "lag": "Both consumer groups have processed every record that was there when the audit began.",
     "raw_outcomes": "Every raw record has exactly one outcome, and every outcome its raw record.",
     "accepted_once": "No report id is accepted more than once.",
-    "accepted_rows": "Accepted outcomes and rows of reports are the same reports, one row each.",
+    "accepted_rows": "Accepted outcomes and rows of reports are the same reports, one row for each demand.",
     "report_event": "An accepted report is in exactly one event, by one link (a cleared alarm maybe in none).",
     "link_event": "Every link's event exists, and every event has a link.",
     "event_count": "An event's report count is the number of reports linked to it.",
@@ -232,13 +234,15 @@ def _reports(facts: Facts, found: dict[str, Found]) -> tuple[reconcile.Links, re
     """Accepted outcomes, rows of reports and links against each other; returns all links and those in force."""
     identity = fingerprint_sql("report_id")
     # A person may have accepted what went to review.
-    (accepted,) = facts.columns(
-        1,
-        f"SELECT {identity} FROM report_outcomes WHERE outcome = 'accepted' "
-        f"UNION ALL SELECT {fingerprint_sql('target')} FROM action_outcomes "
+    accepted, parts = facts.columns(
+        2,
+        f"SELECT {identity}, toInt64(parts) FROM report_outcomes WHERE outcome = 'accepted' "
+        f"UNION ALL SELECT {fingerprint_sql('target')}, 1 FROM action_outcomes "
         "WHERE kind = 'review' AND action = 'accept' AND outcome = 'applied'",
     )
-    (reports,) = facts.columns(1, f"SELECT {identity} FROM reports")
+    reports, messages = facts.columns(
+        2, f"SELECT {identity}, {fingerprint_sql(MESSAGE)} FROM reports"
+    )
     links = reconcile.Links(
         *facts.columns(
             4,
@@ -252,10 +256,23 @@ def _reports(facts: Facts, found: dict[str, Found]) -> tuple[reconcile.Links, re
 
     twice = "accepted more than once"
     offenders("accepted_once", twice, reconcile.repeated(accepted), "report_outcomes")
-    rows = reconcile.compare(np.unique(accepted), reports)
+    accepted, first = np.unique(accepted, return_index=True)
+    rows = reconcile.compare(accepted, messages)
     offenders("accepted_rows", "accepted, but not in reports", rows.missing, "report_outcomes")
-    offenders("accepted_rows", "in reports, but not accepted", rows.extra, "reports")
-    offenders("accepted_rows", "several rows in reports", rows.repeated, "reports")
+    message = "reports", MESSAGE
+    _add_ids(found["accepted_rows"], facts, "in reports, but not accepted", rows.extra, message)
+    offenders("accepted_rows", "several rows in reports", reconcile.repeated(reports), "reports")
+    there = ~np.isin(accepted, rows.missing)
+    _, once = np.unique(reports, return_index=True)
+    wrong = reconcile.compare_counts(accepted[there], parts[first][there], messages[once])
+    _add_ids(
+        found["accepted_rows"],
+        facts,
+        "reports of one message, and its outcome's parts",
+        wrong.ids,
+        message,
+        (wrong.expected, wrong.actual),
+    )
     held, uneven = reconcile.links_in_force(links)
     linked = reconcile.compare(np.unique(reports), held.report)
     # That an alarm is over belongs to the alarm's event; one that nobody knows of has none.

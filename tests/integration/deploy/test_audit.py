@@ -277,6 +277,42 @@ def test_block_inserted_twice_is_found_in_rows_outcomes_and_reports(database: Da
     }
 
 
+def split(world: World, parts: int) -> list[tuple[str, Row]]:
+    """The world's rows, had report-1 become two reports, of ``parts`` that its outcome claims."""
+    rows = []
+    for table, row in world.rows:
+        if row.get("report_id") == "report-1":
+            if table == "report_outcomes":
+                row = {**row, "parts": parts}
+            elif table == "reports":
+                row = {**row, "report_id": "part-1", "origin": "report-1"}
+            else:
+                row = {**row, "report_id": "part-1"}
+        rows.append((table, row))
+    # The other part is a report that another outcome would have brought.
+    return [
+        (table, {**row, "origin": "report-1"} if same and table == "reports" else row)
+        for table, row in rows
+        for same in [row.get("report_id") == "report-2"]
+        if not (same and table == "report_outcomes")
+    ]
+
+
+def test_the_demands_of_a_message_are_reports_of_its_one_outcome(database: Database) -> None:
+    # One outcome is taken away with its record, which is all that is missing.
+    database.fill(split(database.world, parts=2))
+    assert broken(database.audit()) == {"raw_outcomes": 1, "topic_rows": 1}
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_demand_too_many_or_too_few_is_found(database: Database, parts: int) -> None:
+    database.fill(split(database.world, parts))
+    report = database.audit()
+    assert broken(report) == {"raw_outcomes": 1, "topic_rows": 1, "accepted_rows": 1}
+    (offender,) = next(check.first for check in report.checks if check.name == "accepted_rows")
+    assert (offender.id, offender.expected, offender.actual) == ("report-1", "2", str(parts))
+
+
 def test_counter_that_counted_a_block_twice_is_found(database: Database) -> None:
     database.fill()
     database.client.command(
