@@ -7,7 +7,6 @@ so doubt opens a new event, whose link names the other as candidate. :mod:`strea
 people ask for.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,8 +31,10 @@ from streams.merge.state import (
     OpenEvent,
     Seen,
     Token,
+    alarms_of,
+    event_of,
     rank,
-    seen_values,
+    reports_of,
     to_json,
 )
 
@@ -73,20 +74,20 @@ class MergeStep:
         for key in sorted(entries):
             value = entries[key]
             if key.startswith(DIARY):
-                seens = [Seen(*values) for values in json.loads(value)]
+                seens = reports_of(value)
                 # A report that moved stands again in a later batch.
                 for seen in seens:
                     young[seen.id] = seen
                 state.diary.append((key, max(seen.at for seen in seens)))
             elif key.startswith(DEVICE):
-                device, alarms = json.loads(value)
+                device, alarms = alarms_of(value)
                 # Before merge-3 an alarm stood under its id alone.
                 state.alarms[tuple(device)] = sorted(
                     (at, name if "|" in name else rank(occurred, name), occurred, *rest)
                     for at, name, occurred, *rest in alarms
                 )
             else:
-                self._placer.restore(state, OpenEvent.from_bytes(value))
+                self._placer.restore(state, event_of(value))
         for seen in young.values():
             event = state.events.get(seen.event)
             if event is not None and not seen.told:
@@ -203,12 +204,12 @@ class MergeStep:
                 continue
             event.published = True
             decision.outputs.append(self._event(event, now_ms))
-            decision.changes.append((event.id.encode(), event.to_bytes()))
+            decision.changes.append((event.id.encode(), to_json(event)))
         decision.changes.extend((gone.encode(), None) for gone in changes.gone)
         for device in changes.devices:
             alarms = state.alarms.get(device)
             decision.changes.append(
-                (_device_key(device), to_json([device, alarms]).encode() if alarms else None)
+                (_device_key(device), to_json([device, alarms]) if alarms else None)
             )
 
     def _words_class(self, report: Mapping[str, Any]) -> str:
@@ -237,7 +238,7 @@ class MergeStep:
             seens = young[start : start + DIARY_REPORTS]
             # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
             key = prefix + b"%020d:%03d" % (batch.first, part)
-            decision.changes.append((key, to_json([seen_values(seen) for seen in seens]).encode()))
+            decision.changes.append((key, to_json(seens)))
             state.diary.append((key, max(seen.at for seen in seens)))
         while state.diary and state.diary[0][1] < state.stream_time - HORIZON_MS:
             decision.changes.append((state.diary.popleft()[0], None))
@@ -339,7 +340,7 @@ def _of(report: Seen | Member) -> dict[str, Any]:
 
 
 def _device_key(device: Token) -> bytes:
-    return DEVICE + to_json(device).encode()
+    return DEVICE + to_json(device)
 
 
 def to_seen(report: Mapping[str, Any], policy: MergePolicy, also: str = "") -> Seen:

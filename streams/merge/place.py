@@ -37,6 +37,8 @@ from streams.merge.state import (
     OpenEvent,
     Seen,
     Token,
+    event_of,
+    to_json,
 )
 
 HOUR_MS = 3600 * 1000
@@ -452,7 +454,7 @@ class Placer:
             data = state.archive.pop(identity, None)
             if data is None:
                 return None
-            event = OpenEvent.from_bytes(data)
+            event = event_of(data)
             self.restore(state, event)
         return event
 
@@ -827,7 +829,7 @@ class Placer:
                     del state.holders[token]
             if keep:
                 event.tokens = bodies
-                state.archive[event.id] = event.to_bytes()
+                state.archive[event.id] = to_json(event)
             else:
                 changes.gone.add(event.id)
         while len(state.archive) > ARCHIVE_KEPT:

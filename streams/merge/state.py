@@ -4,11 +4,11 @@ A report is *young* for :data:`HORIZON_MS` of stream time. Only young reports ar
 was received before them arrives after them; older decisions stand.
 """
 
-import json
 from collections import deque
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, NamedTuple
+
+import msgspec
 
 #: Reports that arrive at most so much out of order are decided as if they had come in order.
 HORIZON_MS = 120_000
@@ -32,9 +32,11 @@ def rank(occurred_at: int, report: str) -> str:
     return f"{max(occurred_at, 0):014d}|{report}"
 
 
-@dataclass(slots=True, eq=False)
-class Seen:
-    """A report as merge sees it, and what was decided of it."""
+class Seen(msgspec.Struct, array_like=True, eq=False, gc=False):
+    """A report as merge sees it, and what was decided of it.
+
+    An array in the state topic: a new field goes to the end and has a default.
+    """
 
     at: int
     id: str
@@ -69,7 +71,7 @@ class Seen:
     #: A person put it where it is.
     by_hand: bool = False
     #: What its link in force says, once it has one: event, relation, class and district.
-    told: list[str] = field(default_factory=list)
+    told: list[str] = []
     #: Its place among the reports of its millisecond.
     rank: str = ""
 
@@ -123,9 +125,8 @@ class Learnt(NamedTuple):
     name: str
 
 
-@dataclass(slots=True, eq=False)
-class OpenEvent:
-    """An event that may still be joined."""
+class OpenEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
+    """An event that may still be joined; in the state topic as a :class:`Seen` is."""
 
     id: str
     version: int
@@ -163,7 +164,7 @@ class OpenEvent:
     published: bool = False
     #: The class that its opener's words name, where the reporter chose another.
     also: str = ""
-    learnt: list[Learnt] = field(default_factory=list)
+    learnt: list[Learnt] = []
     #: What its opener was in the event that it was split from.
     was: str = ""
     #: The group of events of one cause that it belongs to.
@@ -173,17 +174,6 @@ class OpenEvent:
 
     def __post_init__(self) -> None:
         self.rank = self.rank or rank(self.opener_occurred_at, self.first_report_id)
-
-    def to_bytes(self) -> bytes:
-        """Compact form for the state topic."""
-        return to_json(_event_values(self)).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "OpenEvent":
-        """Inverse of :meth:`to_bytes`."""
-        event = cls(*json.loads(data))
-        event.learnt = [Learnt(*learnt) for learnt in event.learnt]
-        return event
 
 
 @dataclass(slots=True, eq=False)
@@ -197,11 +187,11 @@ class Anchor:
     lat: float | None
 
 
-# What is last of both, the rank, is made again.
-_event_values = attrgetter(*OpenEvent.__slots__[:-1])
-seen_values = attrgetter(*Seen.__slots__[:-1])
-#: One encoder for all: json.dumps would make one for each entry.
-to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+#: Values of the state topic: an event, the young reports of a batch, the alarms of a device.
+to_json = msgspec.json.Encoder().encode
+event_of = msgspec.json.Decoder(OpenEvent).decode
+reports_of = msgspec.json.Decoder(list[Seen]).decode
+alarms_of = msgspec.json.Decoder(tuple[list[Any], list[list[Any]]]).decode
 
 
 @dataclass(slots=True)
