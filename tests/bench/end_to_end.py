@@ -119,7 +119,7 @@ def _until_visible(client: Client, reports: int) -> tuple[tuple[int, float], tup
 def _settled(client: Client) -> bool:
     # A report that goes to another event has a second link, an event that closed at once has no order.
     row = client.query(
-        "SELECT (SELECT count() FROM report_outcomes WHERE outcome = 'accepted'), "
+        "SELECT (SELECT sum(parts) FROM report_outcomes WHERE outcome = 'accepted'), "
         "(SELECT uniqExact(report_id) FROM event_links), "
         "(SELECT count() FROM events FINAL WHERE status = 'open' "
         "AND event_id NOT IN (SELECT event_id FROM orders))"

@@ -1,6 +1,6 @@
 -- title: Open311 报件
 -- unit: 行
--- meaning: Reports that were accepted or are in review, as Open311 shows them, newest first: matter, unit, deadline. Words, address and photos only of those that came through Open311; no personal data.
+-- meaning: Reports that were accepted or are in review, as Open311 shows them, newest first: matter, unit, deadline. Of several demands in one message the first one's, closed when all are. Words, address and photos only of those that came through Open311; no personal data.
 -- refresh: 5 s
 -- parameter: since Int64 = 0 — Received at or after, ms since the epoch; the narrower, the sooner.
 -- parameter: until Int64 = 4102444800000 — Received at or before, ms since the epoch.
@@ -12,24 +12,32 @@
 WITH
     fromUnixTimestamp64Milli({since:Int64}, 'UTC') AS earliest,
     fromUnixTimestamp64Milli({until:Int64}, 'UTC') AS latest,
+    demands AS
+    (
+        SELECT report_id AS demand_id, origin, native_id
+        FROM reports
+        WHERE origin != '' AND received_at >= earliest AND received_at <= latest
+    ),
     closed AS
     (
-        SELECT report_id
+        SELECT if(origin = '', report_id, origin) AS message_id
         FROM
         (
             SELECT report_id, argMax(event_id, (sequence, sign)) AS event_id
             FROM event_links
             WHERE received_at >= earliest AND received_at <= latest
             GROUP BY report_id
-        )
-        WHERE event_id IN
+        ) AS each
+        LEFT JOIN demands ON demands.demand_id = each.report_id
+        GROUP BY message_id
+        HAVING min(event_id IN
         (
             -- A matter that is joined again and again may be old; older than this is none.
             SELECT event_id FROM events
             WHERE opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
             GROUP BY event_id
             HAVING argMax(status, version) = 'closed'
-        )
+        ))
     ),
     page AS
     (
@@ -39,44 +47,77 @@ WITH
             AND ({ids:String} = '' OR report_id IN splitByChar(',', {ids:String}))
             AND ({class_codes:String} = '' OR class_code IN splitByChar(',', {class_codes:String}))
             AND ({status:String} = ''
-                OR (report_id IN (SELECT report_id FROM closed)) = ({status:String} = 'closed'))
+                OR (report_id IN (SELECT message_id FROM closed)) = ({status:String} = 'closed'))
         ORDER BY received_at DESC, report_id
         LIMIT {limit:UInt32} OFFSET {offset:UInt32}
     ),
+    mine AS
+    (
+        SELECT demand_id, origin, native_id FROM demands WHERE origin IN (SELECT report_id FROM page)
+    ),
+    each AS
+    (
+        SELECT if(origin = '', report_id, origin) AS message_id, native_id AS number, event_id, linked_at
+        FROM
+        (
+            SELECT report_id, argMax(event_links.event_id, (sequence, sign)) AS event_id, max(decided_at) AS linked_at
+            FROM event_links
+            WHERE received_at >= earliest AND received_at <= latest
+                AND (report_id IN (SELECT report_id FROM page) OR report_id IN (SELECT demand_id FROM mine))
+            GROUP BY report_id
+        ) AS found
+        LEFT JOIN mine ON mine.demand_id = found.report_id
+    ),
+    matters AS
+    (
+        SELECT event_id, argMax(status, version) AS state, argMax(decided_at, version) AS changed_at,
+            any(events.first_report_id) AS first_id
+        FROM events
+        WHERE event_id IN (SELECT event_id FROM each)
+            AND opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
+        GROUP BY event_id
+    ),
     links AS
     (
-        SELECT report_id, argMax(event_links.event_id, (sequence, sign)) AS event_id, max(decided_at) AS linked_at
-        FROM event_links
-        WHERE received_at >= earliest AND received_at <= latest AND report_id IN (SELECT report_id FROM page)
-        GROUP BY report_id
+        SELECT message_id, argMin(each.event_id, number) AS event_id, argMin(first_id, number) AS first_id,
+            min(state = 'closed') AS done, max(changed_at) AS changed_at, max(each.linked_at) AS linked_at
+        FROM each
+        LEFT JOIN matters ON matters.event_id = each.event_id
+        GROUP BY message_id
     )
 SELECT
     page.report_id AS report_id, page.channel AS channel, outcome, reason,
     class_code, district_code, page.received_at AS received_at, text, address, media, lon, lat,
-    links.event_id AS event_id, first_report_id, unit_name, due_at,
-    if(state = 'closed', 'closed', 'open') AS status,
-    if(state = 'closed', changed_at, greatest(page.decided_at, linked_at, moved_at)) AS updated_at
+    links.event_id AS event_id, if(origin = '', first_id, origin) AS first_report_id, unit_name, due_at,
+    if(done = 1, 'closed', 'open') AS status,
+    if(done = 1, changed_at, greatest(page.decided_at, linked_at, moved_at)) AS updated_at
 FROM page
 LEFT JOIN
 (
-    SELECT report_id, lon, lat,
-        if(channel = 'open311', text, '') AS text,
-        if(channel = 'open311', address, '') AS address,
-        if(channel = 'open311', media, []) AS media
-    FROM reports
-    WHERE received_at >= earliest AND received_at <= latest AND report_id IN (SELECT report_id FROM page)
-    LIMIT 1 BY report_id
-) AS texts ON texts.report_id = page.report_id
-LEFT JOIN links ON links.report_id = page.report_id
+    SELECT message_id, argMin(lon, number).1 AS lon, argMin(lat, number).1 AS lat,
+        arrayStringConcat(arrayMap(words -> words.2, arraySort(groupArray((number, text)))), ' ') AS text,
+        argMin(address, number) AS address, argMin(media, number) AS media
+    FROM
+    (
+        SELECT if(origin = '', report_id, origin) AS message_id, native_id AS number, tuple(lon) AS lon, tuple(lat) AS lat,
+            if(channel = 'open311', text, '') AS text,
+            if(channel = 'open311', address, '') AS address,
+            if(channel = 'open311', media, []) AS media
+        FROM reports
+        WHERE received_at >= earliest AND received_at <= latest
+            AND (report_id IN (SELECT report_id FROM page) OR origin IN (SELECT report_id FROM page))
+        LIMIT 1 BY report_id
+    )
+    GROUP BY message_id
+) AS texts ON texts.message_id = page.report_id
+LEFT JOIN links ON links.message_id = page.report_id
 LEFT JOIN
 (
-    SELECT event_id, argMax(status, version) AS state, argMax(decided_at, version) AS changed_at,
-        any(events.first_report_id) AS first_report_id
-    FROM events
-    WHERE event_id IN (SELECT event_id FROM links)
-        AND opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
-    GROUP BY event_id
-) AS matters ON matters.event_id = links.event_id
+    -- A matter that a demand of another message opened: that message's id is known, the demand's is not.
+    SELECT report_id AS demand_id, origin FROM reports
+    WHERE report_id IN (SELECT first_id FROM links) AND origin != ''
+    LIMIT 1 BY report_id
+) AS firsts ON firsts.demand_id = links.first_id
 LEFT JOIN
 (
     -- The order that was given out last, in its newest version.

@@ -1,6 +1,6 @@
 -- title: 报件明细
 -- unit: 行
--- meaning: One row for each report of the city's day, newest first; total is their number before the limit. Without personal data.
+-- meaning: One row for each message of the city's day, newest first; total is their number before the limit; of several demands (parts) title, address and event are the first one's. Without personal data.
 -- refresh: 5 s
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
@@ -16,7 +16,7 @@ WITH
     toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
     found AS
     (
-        SELECT report_id, received_at, channel, outcome, reason, class_code, district_code
+        SELECT report_id, received_at, channel, outcome, reason, class_code, district_code, parts
         FROM report_outcomes
         WHERE received_at >= day_start AND received_at < day_end
             AND ({channel:String} = '' OR channel = {channel:String})
@@ -30,25 +30,32 @@ WITH
         SELECT * FROM found
         ORDER BY received_at DESC, report_id
         LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+    ),
+    texts AS
+    (
+        SELECT message_id, argMin(id, number) AS first_id, argMin(title, number) AS title, argMin(address, number) AS address
+        FROM
+        (
+            SELECT if(origin = '', reports.report_id, origin) AS message_id, reports.report_id AS id,
+                native_id AS number, title, address
+            FROM reports
+            WHERE received_at >= day_start AND received_at < day_end
+                AND (report_id IN (SELECT report_id FROM page) OR origin IN (SELECT report_id FROM page))
+        )
+        GROUP BY message_id
     )
 SELECT
     page.report_id AS report_id, page.received_at AS received_at, page.channel AS channel,
     page.outcome AS outcome, page.reason AS reason, page.class_code AS class_code,
-    page.district_code AS district_code, title, address, event_id,
+    page.district_code AS district_code, parts, title, address, event_id,
     (SELECT count() FROM found) AS total
 FROM page
-LEFT JOIN
-(
-    SELECT report_id, any(title) AS title, any(address) AS address
-    FROM reports
-    WHERE received_at >= day_start AND received_at < day_end AND report_id IN (SELECT report_id FROM page)
-    GROUP BY report_id
-) AS texts ON texts.report_id = page.report_id
+LEFT JOIN texts ON texts.message_id = page.report_id
 LEFT JOIN
 (
     SELECT report_id, argMax(event_id, (sequence, sign)) AS event_id
     FROM event_links
-    WHERE received_at >= day_start AND received_at < day_end AND report_id IN (SELECT report_id FROM page)
+    WHERE received_at >= day_start AND received_at < day_end AND report_id IN (SELECT first_id FROM texts)
     GROUP BY report_id
-) AS links ON links.report_id = page.report_id
+) AS links ON links.report_id = texts.first_id
 ORDER BY received_at DESC, report_id

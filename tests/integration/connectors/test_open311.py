@@ -186,6 +186,62 @@ def test_each_filter_leaves_what_it_says(known: Known, get: Get) -> None:
     ]  # fmt: skip
 
 
+def test_a_message_of_two_demands_is_one_request_that_is_closed_when_both_are(
+    known: Known, get: Get
+) -> None:
+    # Older than what is listed, so that no other test sees it.
+    at = NOW - timedelta(days=100)
+    message = report_id("open311", "both", 0)
+    base = {
+        "channel": "open311",
+        "received_at": at,
+        "class_code": "0102",
+        "district_code": "410105",
+    }
+    insert(known.client, "report_outcomes", base | {
+        "report_id": message, "outcome": "accepted", "parts": 2, "decided_at": at,
+    })  # fmt: skip
+    demands = {f"demand-{n}": event_id(f"demand-{n}") for n in (1, 2)}
+    for number, (demand, event) in enumerate(demands.items(), 1):
+        insert(known.client, "reports", base | {
+            "report_id": demand, "native_id": f"both-0{number}", "origin": message, "occurred_at": at,
+            "text": f"第{number}件事", "address": f"花园路{number}号", "lon": 113.6, "lat": 34.7,
+        })  # fmt: skip
+        insert(known.client, "event_links", base | {
+            "link_id": demand, "report_id": demand, "event_id": event, "occurred_at": at,
+            "decided_at": at, "relation": "opened",
+        })  # fmt: skip
+        state(known, demand, event, at, 1, "open")
+    insert(known.client, "orders", {
+        "order_id": "order-demand-1", "version": 1, "event_id": demands["demand-1"],
+        "unit_name": "城管局", "state": "DISPATCHED", "opened_at": at, "dispatched_at": at,
+        "due_at": at,
+    })  # fmt: skip
+
+    def shown(**more: str) -> dict[str, Any]:
+        (request,) = get(f"requests/{message}.json", extensions="true", **more)
+        return request
+
+    found = shown()
+    assert (found["status"], found["agency_responsible"]) == ("open", "城管局")
+    assert (found["description"], found["address"]) == ("第1件事 第2件事", "花园路1号")
+    # It opened both matters: it is nobody's duplicate.
+    assert found["extended_attributes"]["duplicate_of"] is None
+    state(known, "demand-1", demands["demand-1"], at, 2, "closed")
+    assert shown()["status"] == "open"
+    state(known, "demand-2", demands["demand-2"], at, 2, "closed")
+    assert shown()["status"] == "closed"
+    assert ids(get(service_request_id=message)) == [message]
+
+
+def state(known: Known, first: str, event: str, at: datetime, version: int, status: str) -> None:
+    """A version of an event."""
+    insert(known.client, "events", {
+        "event_id": event, "version": version, "status": status, "first_report_id": first,
+        "opened_at": at, "occurred_at": at, "updated_at": at, "decided_at": at,
+    })  # fmt: skip
+
+
 def test_a_request_shows_its_matter_and_no_persons_words(known: Known, get: Get) -> None:
     (first,) = get(f"requests/{known.first}.json")
     assert first["description"] == "路灯坏了，电话 ***"

@@ -100,6 +100,46 @@ def test_a_page_of_rows_says_how_many_there_are_in_all(known: tuple[Client, City
     assert len({r["report_id"] for r in first + second}) == 20
 
 
+def test_a_message_of_several_demands_is_one_row_and_leads_to_all_of_them(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_demands"})
+    tables.apply(own)
+    with clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database=own.clickhouse_database, autogenerate_session_id=False
+    ) as client:
+        base = {"channel": "mailbox", "received_at": NOW}
+        rows: list[tuple[str, dict[str, Any]]] = [
+            ("report_outcomes", {"report_id": "whole", "outcome": "accepted", "parts": 2}),
+            ("report_outcomes", {"report_id": "alone", "outcome": "accepted", "parts": 1}),
+            ("reports", {"report_id": "alone", "native_id": "b", "title": "一件事"}),
+            ("event_links", {"report_id": "alone", "event_id": "e0"}),
+        ]
+        for n in (2, 1):  # the first one is the first one's by its number, not by its place
+            part = {"report_id": f"part-{n}"}
+            more = {"origin": "whole", "native_id": f"a-0{n}", "title": f"第{n}件"}
+            rows += [("reports", part | more), ("event_links", part | {"event_id": f"e{n}"})]
+        for table, row in rows:
+            whole = base | row
+            client.insert(table, [list(whole.values())], column_names=list(whole))
+        try:
+            shown = run(client, "reports_of_day", day="2026-03-17", time_zone=ZONE)
+            links = {
+                i: run(client, "report_links", report_id=i) for i in ("whole", "part-2", "alone")
+            }
+            outcomes = [run(client, "report_outcome", report_id=i) for i in ("whole", "part-1")]
+        finally:
+            client.command("DROP DATABASE test_demands")
+    assert [(r["report_id"], r["title"], r["event_id"], r["parts"]) for r in shown] == [
+        ("alone", "一件事", "e0", 1),
+        ("whole", "第1件", "e1", 2),
+    ]
+    assert {i: {r["event_id"] for r in found} for i, found in links.items()} == {
+        "whole": {"e1", "e2"}, "part-2": {"e2"}, "alone": {"e0"},
+    }  # fmt: skip
+    assert [[r["report_id"] for r in found] for found in outcomes] == [["whole"], ["whole"]]
+
+
 def test_an_event_that_changed_shows_once_in_its_newest_version(
     known: tuple[Client, CityDay],
 ) -> None:
