@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -17,12 +17,13 @@ from schemas.texts import clean
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import Classified, Classifier, ReportTexts
+from streams.intake.demands import Demands, demands, names_house, part_id, plain_numbers, suffix
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
 from streams.intake.tags import Tagger, Tags
 
-RULE_VERSION = "intake-10"
+RULE_VERSION = "intake-11"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
 TEXT_LIMIT = 100_000
 TITLE_LIMIT = 500
@@ -32,6 +33,13 @@ TITLE_LIMIT = 500
 RECORD_LIMIT = 1_000_000
 #: Of an outcome's own identifying cells only so much is kept: an outcome must always be possible.
 NAME_LIMIT = 1_000
+#: So sure must each demand of a message be of its class, and of a place of its own, for the message to be taken
+#: apart: a wrong split sends somebody where nothing is.
+DEMAND_SURE = 0.7
+#: What a demand is called whose message is called after another: so many of its own first characters.
+DEMAND_TITLE = 30
+#: So early a demand says what it is about.
+DEMAND_HEAD = 60
 RAW_PREFIX = "reports.raw."
 ANSWERS = "review.answers"
 ALARM_STATES = ("open", "cleared")
@@ -106,6 +114,20 @@ class _Draft:
     detail: str = ""
     located: Located | None = None
     classified: Classified | None = None
+    #: Its demands, when it tells of several.
+    demands: list["_Demand"] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """One of several matters that a message tells of, or the only one."""
+
+    title: str
+    text: str
+    classified: Classified
+    located: Located
+    #: Its place is not the message's.
+    elsewhere: bool = False
 
 
 class IntakeStep:
@@ -158,6 +180,7 @@ class IntakeStep:
         texts = [ReportTexts(clean(d.raw["category"]), d.title, d.text) for d in open_drafts]
         for draft, classified in zip(open_drafts, self._classifier.classify(texts), strict=True):
             draft.classified = classified
+            self._take_apart(draft)
         for draft in drafts:
             self._conclude(draft, batch, now_ms, decision)
         if fresh:
@@ -173,7 +196,7 @@ class IntakeStep:
         native = clean(raw["native_id"])
         title, text = clean(raw["title"])[:TITLE_LIMIT], raw["text"] or ""
         too_long = len(text) > TEXT_LIMIT
-        text = "" if too_long else clean(text)
+        text = "" if too_long else clean(plain_numbers(text))
         address = clean(raw["address"])
         occurred = (
             parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None
@@ -235,9 +258,94 @@ class IntakeStep:
         seen.add(key)
         fresh.append(key)
 
+    def _take_apart(self, draft: _Draft) -> None:
+        """Find the demands of a person's message, if it tells of several and nobody need look at it."""
+        raw = draft.raw
+        if raw["device"] or (raw["occurred_at"] and draft.occurred is None):
+            return
+        for found in demands(draft.text):
+            draft.demands = self._each(draft, found)
+            if draft.demands:
+                return
+
+    def _each(self, draft: _Draft, found: Demands) -> list[_Demand]:
+        """The demands, each with a class and a place of its own; none when any is in doubt."""
+        classes = self._surely(found.parts)
+        if not classes:
+            return []
+        codes = [c.code for c in classes]
+        # What the channel says is of the whole: it must be of one of them, or nobody knows of which.
+        (native,) = self._classifier.classify([ReportTexts(clean(draft.raw["category"]), "", "")])
+        if native is not None:
+            if native.code not in codes:
+                return []
+            classes[codes.index(native.code)] = native
+        texts = [f"{found.common} {part}".strip() for part in found.parts]
+        places = self._places(draft.place, found, texts)
+        if any(place.reason for place, _ in places):
+            return []
+        (called,) = self._classifier.classify([ReportTexts("", draft.title, "")])
+        return [
+            _Demand(
+                draft.title
+                if not number or called is None or called.code == classified.code
+                else part[:DEMAND_TITLE],
+                text,
+                classified,
+                *place,
+            )
+            for number, (part, text, classified, place) in enumerate(
+                zip(found.parts, texts, classes, places, strict=True)
+            )
+        ]
+
+    def _surely(self, parts: Sequence[str]) -> list[Classified]:
+        """The class of each part; none when one is in doubt, or when one unit may have to do with two of them.
+
+        A demand says at its beginning what it is about; what a reporter wants is none (咨询, 投诉, 表扬).
+        """
+        count = len(parts)
+        texts = [ReportTexts("", "", part) for part in parts]
+        texts += [ReportTexts("", "", part[:DEMAND_HEAD]) for part in parts]
+        found = self._classifier.classify(texts)
+        classes = [c for c in found if c is not None and c.sure and c.confidence >= DEMAND_SURE]
+        kinds = [self._city.classes[c.code] for c in classes[:count]]
+        if (
+            len(classes) < len(texts)
+            or any(c.code != head.code for c, head in zip(classes, classes[count:], strict=False))
+            or len({kind.class_name for kind in kinds}) < count
+            or any(intent in kind.name for kind in kinds for intent in self._city.tags.intents)
+        ):
+            return []
+        return classes[:count]
+
+    def _places(
+        self, place: Place, found: Demands, texts: Sequence[str]
+    ) -> list[tuple[Located, bool]]:
+        """Where each demand is, and whether that is elsewhere than the message: its own words come first."""
+        named = [Place("", "", "", "", "", ("", "", part), place.at) for part in found.parts]
+        address, title, _ = place.texts
+        whole = [place._replace(texts=(address, title, text)) for text in texts]
+        placed: list[tuple[Located, bool]] = []
+        for number, (own, common) in enumerate(
+            zip(self._locator.locate(named), self._locator.locate(whole), strict=True)
+        ):
+            # What a message says before it begins anew is what its point and address are of.
+            first = not number and not found.common
+            away = own.confidence >= DEMAND_SURE and not common.grid.startswith(own.grid)
+            # It names a house, of which nobody knows where it is.
+            doubt = own.reason == "ambiguous_place" or (
+                bool(own.reason) and names_house(found.parts[number])
+            )
+            elsewhere = not first and (away or doubt)
+            placed.append((own if elsewhere else common, elsewhere))
+        return placed
+
     def _conclude(self, draft: _Draft, batch: Batch, now_ms: int, decision: Decision) -> None:
-        """Classify, date and place what is still open; write the outcome and the report."""
+        """Date and place what is still open; write the outcome and the report, or those of its demands."""
         raw, occurred = draft.raw, draft.occurred
+        if draft.demands:
+            draft.classified, draft.located = draft.demands[0].classified, draft.demands[0].located
         classified, located = draft.classified, draft.located or Located()
         if draft.outcome == "accepted":
             if raw["occurred_at"] and occurred is None:
@@ -267,16 +375,23 @@ class IntakeStep:
             "rule_version": RULE_VERSION,
         }
         class_code = classified.code if classified else ""
-        written: bytes | None = None
+        written: list[bytes] = []
         if draft.outcome == "accepted" and classified is not None:
-            written = self._report(draft, identity, classified, located, source)
-            if len(written) > RECORD_LIMIT:
+            whole = _Demand(draft.title, draft.text, classified, located)
+            written = [
+                self._report(draft, identity, demand, number, source)
+                for number, demand in enumerate(draft.demands, 1)
+            ] or [self._report(draft, identity, whole, 0, source)]
+            if (size := max(map(len, written))) > RECORD_LIMIT:
                 self._set(
                     draft,
                     "rejected",
                     Reason.TEXT_TOO_LONG,
-                    f"{len(written)} bytes in all cells together, limit {RECORD_LIMIT}",
+                    f"{size} bytes in all cells together, limit {RECORD_LIMIT}",
                 )
+                written = []
+            elif draft.demands:
+                draft.detail = "demands: " + ", ".join(d.classified.code for d in draft.demands)
         outcome = {
             "report_id": identity,
             "channel": raw["channel"][:NAME_LIMIT],
@@ -291,36 +406,46 @@ class IntakeStep:
             "occurred_at": occurred.ms if occurred else None,
             "received_at": raw["received_at"],
             "decided_at": now_ms,
+            "parts": len(written) or 1,
             **source,
         }
         decision.outputs.append(
             Output("report.outcomes", identity.encode(), self._encode_outcome(outcome))
         )
         self._outcomes[outcome["channel"], draft.outcome, str(draft.reason)] += 1
-        if draft.outcome == "accepted" and written is not None:
-            decision.outputs.append(Output("reports", located.zone.encode(), written))
+        zones = [demand.located.zone for demand in draft.demands] or [located.zone]
+        for zone, report in zip(zones, written, strict=False):
+            decision.outputs.append(Output("reports", zone.encode(), report))
 
     def _report(
         self,
         draft: _Draft,
         identity: str,
-        classified: Classified,
-        located: Located,
+        demand: _Demand,
+        number: int,
         source: Mapping[str, Any],
     ) -> bytes:
-        """The accepted report as it is written."""
+        """The accepted report as it is written; ``number`` of the demand, 0 when it is the whole."""
         raw, occurred = draft.raw, draft.occurred
+        classified, located = demand.classified, demand.located
+        # Point and address are the message's; a demand that is elsewhere has neither.
+        place = draft.place if not number or not demand.elsewhere else None
+        behind = suffix(number) if number else ""
+        forwarded = raw["forwarded_from"]
         # What people will read tells of the matter, not of who told it.
-        title, text = mask(draft.title), mask(draft.text)
-        address = mask(draft.place.texts[0])
+        title, text = mask(demand.title), mask(demand.text)
+        address = mask(place.texts[0] if place else "")
         # A device wants nothing and says its words of itself.
-        tags = Tags() if raw["device"] else self._tagger.tags(draft.title, draft.text)
-        phones = (*title.phones, *text.phones, *address.phones)
+        tags = Tags() if raw["device"] else self._tagger.tags(demand.title, demand.text)
+        # One message is one reporter's, wherever in it the number stands.
+        told = mask(draft.text) if number else text
+        phones = (*title.phones, *told.phones, *address.phones)
         return self._encode_report(
             {
-                "report_id": identity,
+                "report_id": part_id(identity, number) if number else identity,
+                "origin": identity if number else "",
                 "channel": raw["channel"],
-                "native_id": clean(raw["native_id"]),
+                "native_id": clean(raw["native_id"]) + behind,
                 "revision": raw["revision"],
                 "occurred_at": occurred.ms if occurred else raw["received_at"],
                 "occurred_offset_min": occurred.offset_min if occurred else 0,
@@ -332,16 +457,17 @@ class IntakeStep:
                 "class_method": classified.method,
                 "lon": located.lon,
                 "lat": located.lat,
-                "source_lon": draft.place.lon,
-                "source_lat": draft.place.lat,
-                "crs": draft.place.crs,
+                "source_lon": place.lon if place else "",
+                "source_lat": place.lat if place else "",
+                "crs": place.crs if place else "",
                 "district_code": located.district,
                 "grid_code": located.grid,
                 "locate_method": located.method,
                 "zone": located.zone,
                 "address": address.text,
                 "reporter_hash": self._hash(raw["reporter"] or next(iter(phones), None)),
-                "forwarded_from": raw["forwarded_from"],
+                # The same words fell into the same demands where they came from.
+                "forwarded_from": forwarded + behind if forwarded else forwarded,
                 "media": raw["media"],
                 "device": clean(raw["device"]),
                 "alarm_state": raw["alarm_state"] if raw["alarm_state"] in ALARM_STATES else "",
@@ -425,7 +551,8 @@ class IntakeStep:
                 return "unknown_class", "name its class by a code of the taxonomy"
             source = {name: answer[name] for name in ("source_topic", "source_partition")}
             source |= {"source_offset": answer["source_offset"], "rule_version": RULE_VERSION}
-            written = self._report(draft, draft.id, classified, located, source)
+            whole = _Demand(draft.title, draft.text, classified, located)
+            written = self._report(draft, draft.id, whole, 0, source)
             if len(written) > RECORD_LIMIT:
                 return Reason.TEXT_TOO_LONG, f"{len(written)} bytes, limit {RECORD_LIMIT}"
             decision.outputs.append(Output("reports", located.zone.encode(), written))
