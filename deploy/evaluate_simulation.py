@@ -25,12 +25,16 @@ BEFORE_MS = 10 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of a report: its one outcome that is no duplicate, and its repetitions."""
+    """What became of a report: its one outcome that is no duplicate, and its repetitions.
+
+    ``demands``: of a message that was taken apart, the report of each, with its class.
+    """
 
     outcome: str
     class_code: str
     grid_code: str
     duplicates: int = 0
+    demands: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,25 @@ class Share:
 
 
 @dataclass(slots=True)
+class Splits:
+    """Accepted messages of several matters, and what was taken apart.
+
+    ``right``: into its matters, each of its class; ``wrong``: otherwise, or a message of one matter.
+    """
+
+    several: int = 0
+    right: int = 0
+    wrong: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **asdict(self),
+            "recall": _rounded(self.right / self.several if self.several else None),
+        }
+
+
+@dataclass(slots=True)
 class Measures:
     """What is measured of all reports, or of one channel's.
 
@@ -107,6 +130,7 @@ class Measures:
     class_of_accepted: Share = field(default_factory=Share)
     class_of_all: Share = field(default_factory=Share)
     review: Share = field(default_factory=Share)
+    splits: Splits = field(default_factory=Splits)
     grids: dict[str, tuple[Share, Share]] = field(
         default_factory=lambda: {level: (Share(), Share()) for level in (*LEVELS, SPECIAL)}
     )
@@ -124,6 +148,7 @@ class Measures:
             "class_of_accepted": self.class_of_accepted.as_dict(),
             "class_of_all": self.class_of_all.as_dict(),
             "review": self.review.as_dict(),
+            "splits": self.splits.as_dict(),
             "grids": {
                 level: {"with_point": told.as_dict(), "without_point": untold.as_dict()}
                 for level, (told, untold) in self.grids.items()
@@ -231,20 +256,35 @@ def evaluate(
         overall.sent += 1
         channel.sent += 1
         first.setdefault(report_id(told.channel, told.native_id, told.revision), told)
+    reports: list[tuple[str, str, tuple[str, ...]]] = []
     for identity, told in first.items():
-        found, event = decided.get(identity), event_of.get(identity)
+        found = decided.get(identity)
+        parts = _reports(identity, told, found)
+        reports += [(part, told.channel, matters) for part, matters in parts]
         for measures in (overall, channels[told.channel]):
             _count(measures, told, found)
-            measures.without_event += (
-                event is None and found is not None and found.outcome == "accepted"
-            )
+            if found is not None and found.outcome == "accepted":
+                measures.without_event += sum(part not in event_of for part, _ in parts)
     overall.pairs, of_channels = count_pairs(
-        (told.channel, told.matters, event_of.get(identity)) for identity, told in first.items()
+        (channel, matters, event_of.get(part)) for part, channel, matters in reports
     )
     for name, pairs in of_channels.items():
         channels[name].pairs = pairs
-    twice = _dispatched_twice(first, event_of, opened, orders)
+    twice = _dispatched_twice(reports, event_of, opened, orders)
     return Evaluation(overall, dict(sorted(channels.items())), twice)
+
+
+def _reports(
+    identity: str, told: Truth, found: Decided | None
+) -> list[tuple[str, tuple[str, ...]]]:
+    """The reports that a message became, each with the matters that it may be of."""
+    demands = found.demands if found else ()
+    if not demands:
+        return [(identity, told.matters)]
+    if len(demands) != len(told.matters):
+        return [(part, told.matters) for part, _ in demands]
+    # They are told in this order.
+    return [(part, (matter,)) for (part, _), matter in zip(demands, told.matters, strict=True)]
 
 
 def _count(measures: Measures, told: Truth, found: Decided | None) -> None:
@@ -260,6 +300,11 @@ def _count(measures: Measures, told: Truth, found: Decided | None) -> None:
     measures.review.count(outcome == "review")
     if accepted and found is not None:
         measures.class_of_accepted.count(right)
+        measures.splits.several += len(told.matters) > 1
+        if found.demands:
+            apart = tuple(code for _, code in found.demands) == told.classes
+            measures.splits.right += apart
+            measures.splits.wrong += not apart
         _count_grids(measures, told, found.grid_code)
 
 
@@ -277,22 +322,23 @@ def _count_grids(measures: Measures, told: Truth, code: str) -> None:
 
 
 def _dispatched_twice(
-    first: Mapping[str, Truth],
+    reports: Iterable[tuple[str, str, Sequence[str]]],
     event_of: Mapping[str, str],
     opened: Mapping[str, set[str]],
     orders: Mapping[str, Sequence[tuple[str, str]]],
 ) -> Share:
     """Matters of which one unit has two orders, of those that have any.
 
-    A report of two matters is left out: the order of the one would be counted for the other.
+    A report of two matters that was not taken apart is left out: the order of the one would be counted for
+    the other.
     """
     events: dict[str, set[str]] = defaultdict(set)
-    for identity, told in first.items():
-        if len(told.matters) == 1:
+    for identity, _, matters in reports:
+        if len(matters) == 1:
             event = event_of.get(identity)
             if event is not None:
-                events[told.matters[0]].add(event)
-            events[told.matters[0]].update(opened.get(identity, ()))
+                events[matters[0]].add(event)
+            events[matters[0]].update(opened.get(identity, ()))
     share = Share()
     for found in events.values():
         units = Counter(unit for event in found for _, unit in orders.get(event, ()))
@@ -322,8 +368,13 @@ def evaluate_simulation(
         raise QuanyuError(f"{truth}: holds no report that was sent")
     since = min(line.sent_ms for line in told) - BEFORE_MS
     progress("reading the tables")
+    demands: dict[str, list[tuple[str, str]]] = {}
+    for origin, report, code in _rows(settings, _DEMANDS, since):
+        demands.setdefault(str(origin), []).append((str(report), str(code)))
     decided = {
-        str(row[0]): Decided(str(row[1]), str(row[2]), str(row[3]), int(row[4]))
+        str(row[0]): Decided(
+            str(row[1]), str(row[2]), str(row[3]), int(row[4]), tuple(demands.get(str(row[0]), ()))
+        )
         for row in _rows(settings, _DECIDED, since)
     }
     if not decided:
@@ -349,6 +400,11 @@ SELECT report_id,
     anyIf(class_code, outcome != 'duplicate'), anyIf(grid_code, outcome != 'duplicate'),
     countIf(outcome = 'duplicate')
 FROM report_outcomes WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY report_id
+"""
+_DEMANDS = """
+SELECT origin, report_id, class_code
+FROM reports WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) AND origin != ''
+ORDER BY origin, native_id
 """
 #: The newest link holds; one that was taken back has a later one, or the report is in no event.
 _LINKS = """

@@ -86,6 +86,10 @@ def _print(found: Evaluation, path: Path, console: Console) -> None:
     console.print(grids)
     twice = found.dispatched_twice
     console.print(f"given twice to one unit: {twice.right} of {twice.of} matters with an order")
+    splits = found.overall.splits
+    console.print(
+        f"taken apart: {splits.right} of {splits.several} messages of several matters, {splits.wrong} wrongly"
+    )
 
 
 def _cells(measures: Measures) -> list[str]:

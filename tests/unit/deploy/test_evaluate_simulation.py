@@ -94,6 +94,31 @@ def test_a_call_of_two_matters_is_right_with_either() -> None:
     assert found.overall.class_of_accepted.right == 1
 
 
+def test_what_was_taken_apart_is_right_into_its_matters_and_wrong_otherwise() -> None:
+    two = ("0101", "0201")
+    truth = [
+        told("1", "h1", "h2", classes=two),  # right
+        told("2", "h3", "h4", classes=two),  # not taken apart
+        told("3", "h5", "h6", classes=two),  # of another class
+        told("4", "h7"),  # of one matter
+        told("5", "h2", classes=("0201",)),
+    ]
+    decided = {identity(n): accepted() for n in "25"}
+    for number, codes in (("1", two), ("3", ("0101", "0102")), ("4", two)):
+        parts = tuple((f"{number}-{n}", code) for n, code in enumerate(codes))
+        decided[identity(number)] = Decided("accepted", "0101", MICRO, 0, parts)
+    events = {"1-0": "e1", "1-1": "e2", identity("5"): "e2", "4-0": "e4", "4-1": "e5"}
+    orders = {"e2": [("o1", "CG")], "e4": [("o2", "CG")], "e5": [("o3", "CG")]}
+    found = evaluate(truth, decided, events, {}, orders)
+    splits = found.overall.splits
+    assert (splits.several, splits.right, splits.wrong) == (3, 1, 2)
+    # The second matter of the first message is that of the fifth; those of the fourth are one, apart.
+    assert found.overall.pairs == Pairs(2, 1, 1)
+    assert found.overall.without_event == 3
+    # What was taken apart wrongly is dispatched twice.
+    assert (found.dispatched_twice.right, found.dispatched_twice.of) == (1, 2)
+
+
 def test_grids_count_at_each_level_and_apart_for_reports_without_a_point() -> None:
     truth = [
         told("1"),
