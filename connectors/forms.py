@@ -1,7 +1,8 @@
 """A form as a native message: its fields by name, its files by what they are (their SHA-256).
 
-A field that stands several times is a list, so none is lost. Files become ``{"sha256", "url", "name", "size"}``
-in the field that the channel maps as media, whatever their part is called; their bytes go to
+A field that stands several times is a list, so none is lost. Files become
+``{"sha256", "url", "name", "size"}``, photos with ``"phash"`` beside, in the field that the channel maps as
+media, whatever their part is called; their bytes go to
 ``<home>/media/<first two digits>/<sha256>``, where a file that was sent twice lies once.
 """
 
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl
 
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
+from connectors.photo_hash import FILE_LIMIT, perceptual_hash
 from connectors.refusal import Refused
 from schemas.channels import ChannelSpec
 
@@ -24,8 +26,6 @@ MULTIPART = "multipart/form-data"
 FORM_TYPES = (URLENCODED, MULTIPART)
 #: A whole form, files included: nine photos as telephones send them. Held in memory.
 FORM_LIMIT = 32 * 1024 * 1024
-#: One file.
-FILE_LIMIT = 10 * 1024 * 1024
 #: Bytes of what is not files, as much as a body of JSON may have.
 TEXT_LIMIT = 6 * 1024 * 1024
 FIELDS_LIMIT = 200
@@ -151,9 +151,10 @@ class _Reader:
         data = part.file_object.read()
         digest = hashlib.sha256(data).hexdigest()
         self._form.files[digest] = data
-        self._media_items.append(
-            {"sha256": digest, "url": "", "name": name[:NAME_LIMIT], "size": len(data)}
-        )
+        item = {"sha256": digest, "url": "", "name": name[:NAME_LIMIT], "size": len(data)}
+        if look := perceptual_hash(data):
+            item["phash"] = look
+        self._media_items.append(item)
 
     def _count(self) -> None:
         self._fields += 1
