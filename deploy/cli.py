@@ -25,6 +25,7 @@ AREAS = (
         "event",
         "review",
         "order",
+        "webhooks",
         "trace",
     ),
     *("evaluate", "train", "bench", "faults", "demo"),

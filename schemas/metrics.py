@@ -111,6 +111,30 @@ CONNECTOR_ERRORS = counter(
     "reason",
 )
 
+# Webhooks to the units' systems (connectors); unit is an entry of webhooks.json
+WEBHOOK_DELIVERIES = counter(
+    "quanyu_webhook_deliveries_total",
+    "Steps sent to a unit's system by result: delivered, failed (sent again later) or dead.",
+    "unit",
+    "result",
+)
+WEBHOOK_WAITING = gauge("quanyu_webhook_waiting", "Steps that wait for a unit's system.", "unit")
+WEBHOOK_OLDEST = gauge(
+    "quanyu_webhook_oldest_seconds",
+    "Age of the oldest step that waits for a unit's system; 0 when none does.",
+    "unit",
+)
+WEBHOOK_FAILING_SINCE = gauge(
+    "quanyu_webhook_failing_timestamp_seconds",
+    "Unix time since when a unit's system has taken nothing; 0 while it takes what it is sent.",
+    "unit",
+)
+WEBHOOK_STATUS = gauge(
+    "quanyu_webhook_status",
+    "HTTP status of the last answer of a unit's system; 0 when there was none.",
+    "unit",
+)
+
 # Streams (Faust worker)
 STREAM_RECORDS = counter("quanyu_stream_records_total", "Records decided.", "agent", "topic")
 STREAM_BATCHES = counter("quanyu_stream_batches_total", "Batches committed.", "agent", "topic")

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     people_file: Path | None = Field(
         default=None, description="Who may act, by hashed keys (JSON); default <home>/people.json."
     )
+    webhooks_file: Path | None = Field(
+        default=None,
+        description="Units' systems that are told of their orders (JSON); default <home>/webhooks.json.",
+    )
     environment: str = Field(
         default="local", description="Which column of topics.yaml holds: local or production."
     )
@@ -100,7 +104,8 @@ class Settings(BaseSettings):
 
     def metrics_port(self, part: str) -> int:
         """Prometheus port of a part (the screen serves its own)."""
-        return self.port + {"worker": 4, "sink": 5, "monitor": 6, "connectors": 7}[part]
+        ports = {"worker": 4, "sink": 5, "monitor": 6, "connectors": 7, "webhooks": 9}
+        return self.port + ports[part]
 
     @cached_property
     def bootstrap(self) -> str:
@@ -121,6 +126,11 @@ class Settings(BaseSettings):
     def people_path(self) -> Path:
         """File of who may act."""
         return self.people_file or self.home / "people.json"
+
+    @property
+    def webhooks_path(self) -> Path:
+        """File of the units' systems that are told of their orders."""
+        return self.webhooks_file or self.home / "webhooks.json"
 
     @property
     def sources_path(self) -> Path:
