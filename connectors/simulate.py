@@ -2,23 +2,34 @@
 
 A thread a channel, so that a slow one holds back no other. A report counts as sent, and stands in the truth
 file, when its transport has accepted it; until then it is tried again with the same ids.
+
+Beside them, if wanted, its departments deal with the orders that come of it: they read ``orders`` and ask for
+actions through ``order.actions``, as any other system may.
 """
 
+import json
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
 from connectors.simulator import CHANNELS, Report, Simulation, load_numbers
+from connectors.simulator.departments import Departments, Record, load_behaviours
 from connectors.simulator.feeders import Feeder, NotAccepted, feeder
 from connectors.simulator.truth import line
 from schemas.city import load_city
+from schemas.codec import default_codec
 from schemas.errors import QuanyuError
+from schemas.kafka import consumer_config, producer_config
 from schemas.settings import Settings
 from schemas.sources import load_sources
 
@@ -33,6 +44,13 @@ ONCE_S = 2.0
 DELIVERY, WAITING = 2_000, 100_000
 #: Letters are gathered to one spreadsheet for so long, or until there are so many.
 GATHER: dict[str, tuple[float, int]] = {"mailbox": (3.0, 200)}
+
+#: What the departments read and where they ask; how long they wait for the next record, for a broker that is
+#: away, for each other's first look, and, when all is told, for the answers to what they asked.
+ORDERS, ANSWERS, ACTIONS = "orders", "action.outcomes", "order.actions"
+READ_S, AWAY_S, LOOK_S, ANSWER_S = 0.05, 1.0, 15.0, 30.0
+#: They go on for so long after the last report, so that it has its first steps, too.
+GRACE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -49,10 +67,26 @@ class SimulationResult:
     seconds: float = 0.0
     by_channel: dict[str, int] = field(default_factory=dict)
     resent_by_channel: dict[str, int] = field(default_factory=dict)
+    departments: "DepartmentsResult | None" = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return asdict(self)
+
+
+@dataclass(slots=True)
+class DepartmentsResult:
+    """What departments, centres and citizens asked for: verb → how many, and by what became of it.
+
+    ``truth``: a JSON line for each action: the record and its ``outcome``, ``refusal`` and ``detail``.
+    """
+
+    truth: str
+    asked: dict[str, int] = field(default_factory=dict)
+    applied: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    unanswered: int = 0
+    failure: str = ""
 
 
 class _Account:
@@ -170,6 +204,133 @@ class _Channel(threading.Thread):
                 time.sleep(PAUSE_S)
 
 
+class _Offices(threading.Thread):
+    """Lets the departments hear of orders and answers, and asks for what they want; holds up nobody.
+
+    Starts at the ends of the topics: what was there before is others' work. A broker that goes away is waited
+    for; an action that it did not confirm is sent again, the same.
+    """
+
+    def __init__(
+        self, settings: Settings, departments: Departments, result: DepartmentsResult
+    ) -> None:
+        super().__init__(name="departments", daemon=True)
+        self._settings, self._departments, self._result = settings, departments, result
+        self._codec = default_codec(settings)
+        self._encode = self._codec.encoder("OrderAction")
+        self._unsent: deque[Record] = deque()
+        self._asked, self._applied, self._refused = Counter[str](), Counter[str](), Counter[str]()
+        self._acts_until, self._ends_at = float("inf"), float("inf")
+        self.ready = threading.Event()
+
+    def finish(self, grace_s: float, answer_s: float = ANSWER_S) -> None:
+        """Go on for the grace, then wait so long for what is not answered."""
+        self._ends_at = time.monotonic() + grace_s + answer_s
+        self._acts_until = time.monotonic() + grace_s
+
+    def run(self) -> None:
+        """Thread body."""
+        result = self._result
+        try:
+            with Path(result.truth).open("w", encoding="utf-8") as truth:
+                self._work(truth)
+        except Exception as error:
+            result.failure = f"{type(error).__name__}: {error}"
+        finally:
+            result.asked, result.applied = dict(self._asked), dict(self._applied)
+            result.refused = dict(self._refused)
+            result.unanswered = self._departments.unanswered
+            self.ready.set()
+
+    def _work(self, truth: TextIO) -> None:
+        consumer = Consumer(
+            {**consumer_config(self._settings, "simulated-departments"), "log_level": 0}
+        )
+        producer = Producer({**producer_config(self._settings), "log_level": 0})
+        try:
+            while not self._looks(consumer):
+                if time.monotonic() > self._acts_until:
+                    return
+                time.sleep(AWAY_S)
+            self.ready.set()
+            departments, asked = self._departments, self._asked
+            while (now := time.monotonic()) < self._ends_at:
+                over = now > self._acts_until
+                if over and not departments.unanswered:
+                    return
+                self._hear(consumer.consume(1000, READ_S), truth)
+                if not over:
+                    actions = departments.due(int(time.time() * 1000))
+                    asked.update(action["action"] for action in actions)
+                    self._unsent.extend(actions)
+                self._send(producer)
+        finally:
+            consumer.close()
+            producer.flush(AWAY_S)
+
+    @staticmethod
+    def _looks(consumer: Consumer) -> bool:
+        """Begin at the ends of the topics; False when the broker does not tell them now."""
+        places = []
+        try:
+            for topic in (ORDERS, ANSWERS):
+                partitions = consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
+                for number in partitions:
+                    _, end = consumer.get_watermark_offsets(TopicPartition(topic, number), 5.0)
+                    places.append(TopicPartition(topic, number, end))
+        except KafkaException:
+            return False
+        consumer.assign(places)
+        return {place.topic for place in places} == {ORDERS, ANSWERS}
+
+    def _hear(self, messages: Sequence[Message], truth: TextIO) -> None:
+        """Orders first: an answer is to a version that is known by then."""
+        values: dict[str | None, list[bytes]] = {ORDERS: [], ANSWERS: []}
+        for message in messages:
+            # What carries an error is the client's own word, on a broker that comes back.
+            if message.error() is None and (value := message.value()) is not None:
+                values[message.topic()].append(value)
+        for order in self._codec.decode_batch("Order", values[ORDERS])[0]:
+            if order is not None:
+                self._departments.hear(order)
+        for outcome in self._codec.decode_batch("ActionOutcome", values[ANSWERS])[0]:
+            action = outcome and self._departments.answered(outcome)
+            if outcome and action:
+                self._account(action, outcome, truth)
+
+    def _account(self, action: Record, outcome: Record, truth: TextIO) -> None:
+        if outcome["outcome"] == "refused":
+            self._refused[f"{action['action']}: {outcome['reason']}"] += 1
+        else:
+            self._applied[action["action"]] += 1
+        line_ = {
+            **action,
+            "outcome": outcome["outcome"],
+            "refusal": outcome["reason"],
+            "detail": outcome["detail"],
+        }
+        truth.write(json.dumps(line_, ensure_ascii=False) + "\n")
+
+    def _send(self, producer: Producer) -> None:
+        while self._unsent:
+            action = self._unsent[0]
+            try:
+                producer.produce(
+                    ACTIONS,
+                    value=self._encode(action),
+                    key=action["event_id"].encode(),
+                    on_delivery=partial(self._delivered, action),
+                )
+            except (BufferError, KafkaException):
+                break
+            self._unsent.popleft()
+        producer.poll(0)
+
+    def _delivered(self, action: Record, error: object, _: Message) -> None:
+        if error is not None:
+            self._unsent.append(action)
+
+
 def simulate(
     settings: Settings,
     *,
@@ -179,12 +340,14 @@ def simulate(
     duration: float | None,
     speed: float = 1.0,
     truth: Path | None = None,
+    departments: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> SimulationResult:
     """Send ``rate`` reports a second for ``duration`` seconds, or until interrupted.
 
     The simulated clock runs ``speed`` times as fast and arrives at the real one at the end, so that nothing
-    lies in the future. Raises :class:`QuanyuError` when a channel is not in service, refuses or stays away.
+    lies in the future. ``departments``: seconds of the departments' time in a real one; None: there are none.
+    Raises :class:`QuanyuError` when a channel is not in service, refuses or stays away.
     """
     if speed != 1.0 and duration is None:
         raise QuanyuError("--speed needs --duration: the simulated time ends at the real one")
@@ -204,16 +367,42 @@ def simulate(
     result.by_channel = dict.fromkeys(CHANNELS, 0)
     result.resent_by_channel = dict.fromkeys(CHANNELS, 0)
     begun = time.monotonic()
+    offices: _Offices | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8") as out:
             account = _Account(result, out, progress)
             channels = {name: _Channel(name, senders[name], account) for name in CHANNELS}
-            _run(simulation, channels)
+            if departments is not None:
+                # By another ending, because it holds no reports.
+                actions = path.with_suffix(".actions.ndjson")
+                result.departments = DepartmentsResult(str(actions))
+                office = Departments(seed, load_behaviours(), pace=departments)
+                offices = _Offices(settings, office, result.departments)
+            # At their real pace nobody gets further in a few seconds.
+            grace_s = 0.0 if duration is None or departments == 1.0 else GRACE_S
+            with nullcontext() if offices is None else _beside(offices, grace_s):
+                _run(simulation, channels)
     except OSError as error:
         raise QuanyuError(f"{path}: {error.strerror}; name another: --truth FILE") from None
     result.seconds = round(time.monotonic() - begun, 2)
     return result
+
+
+@contextmanager
+def _beside(offices: _Offices, grace_s: float) -> Iterator[None]:
+    """Have the departments at work meanwhile and for the grace; an interrupt then ends them at once."""
+    offices.start()
+    offices.ready.wait(LOOK_S)
+    try:
+        yield
+        offices.finish(grace_s)
+        offices.join()
+    except BaseException as error:
+        offices.finish(0.0, 0.0)
+        offices.join()
+        if not isinstance(error, KeyboardInterrupt):
+            raise
 
 
 def _run(simulation: Simulation, channels: dict[str, _Channel]) -> None:

@@ -57,6 +57,8 @@ def _print(summary: DemoSummary, console: Console) -> None:
         table.add_row(kind, str(number))
     table.add_row("events", str(summary.events))
     table.add_row("orders", str(summary.orders))
+    for name, number in summary.steps.items():
+        table.add_row(f"orders {name}", str(number))
     if summary.latency_p50_ms is not None:
         latency = f"{summary.latency_p50_ms:.0f} / {summary.latency_p99_ms:.0f} ms"
         table.add_row("received to stored, p50 / p99", latency)

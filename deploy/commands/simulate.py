@@ -12,6 +12,9 @@ from rich.table import Table
 
 from schemas.settings import load_settings
 
+#: Above it a run is a test of strength, which the departments would only share the machine with.
+DEPARTMENTS_RATE = 50.0
+
 
 class ScenarioName(StrEnum):
     """What kind of day it is; the numbers are in connectors/simulator/scenarios.yaml."""
@@ -35,8 +38,27 @@ def register(app: typer.Typer) -> None:
             ScenarioName, typer.Option(help="What kind of day it is.")
         ] = ScenarioName.DAY,
         speed: Annotated[
-            float, typer.Option(min=1, max=10_000, help="Simulated seconds in a real one.")
+            float,
+            typer.Option(
+                min=1, max=10_000, help="Simulated seconds in a real one; the departments' too."
+            ),
         ] = 1.0,
+        departments: Annotated[
+            bool | None,
+            typer.Option(
+                "--departments/--no-departments",
+                help="Units sign, work, return and finish, centres check and close, citizens rate. "
+                f"Default: up to {DEPARTMENTS_RATE:.0f} reports per second.",
+            ),
+        ] = None,
+        pace: Annotated[
+            float | None,
+            typer.Option(
+                min=1,
+                max=10_000,
+                help="Seconds of the departments' time in a real one; default --speed.",
+            ),
+        ] = None,
         truth: Annotated[
             Path | None,
             typer.Option(help="Where the truth goes; default <home>/truth/<run>.jsonl."),
@@ -48,12 +70,14 @@ def register(app: typer.Typer) -> None:
         """Send reports of a simulated city to the running stack, each channel through its own transport.
 
         Without --seed each run is another day. What it was about is then told by `quanyu evaluate
-        simulation`. Example: quanyu simulate --scenario storm --rate 100 --duration 60 --seed 7
+        simulation`. --speed 60 lets a minute of the city pass in a second.
+        Example: quanyu simulate --scenario storm --rate 100 --duration 60 --seed 7
         """
         import time
 
         from connectors.simulate import simulate
 
+        at_work = rate <= DEPARTMENTS_RATE if departments is None else departments
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("reports sent", total=None)
             result = simulate(
@@ -64,6 +88,7 @@ def register(app: typer.Typer) -> None:
                 duration=duration,
                 speed=speed,
                 truth=truth,
+                departments=(pace or speed) if at_work else None,
                 progress=lambda n: bar.advance(task, n),
             )
         if as_json:
@@ -77,3 +102,9 @@ def register(app: typer.Typer) -> None:
             f"{result.sent} reports of {result.matters} matters sent in {result.seconds} s; "
             f"their truth: {result.truth}"
         )
+        if (found := result.departments) is not None:
+            if found.failure:
+                typer.echo(f"the departments stopped early: {found.failure}", err=True)
+            done = ", ".join(f"{number} {verb}" for verb, number in sorted(found.applied.items()))
+            refused = f"; {sum(found.refused.values())} refused" if found.refused else ""
+            typer.echo(f"the departments did: {done or 'nothing yet'}{refused}; see {found.truth}")
