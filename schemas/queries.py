@@ -11,6 +11,8 @@ A file ``schemas/clickhouse/queries/<name>.sql`` begins with comment lines::
     -- parameter: limit UInt32 = 10 — How many.
 
 ``private`` (optional) says why a query is not for everybody's eyes: ``/api`` does not know it.
+``over: name`` (optional) lets a query read another one as if it were a table of that name, with that
+one's parameters: a formula stands once, and its sum, its groups and its rows are three queries over it.
 ``drill_down`` says which query lists the rows that add up to a column: each argument is the value
 of a column of the same row, or a literal in quotes; parameters of the same name (``day``,
 ``time_zone``) pass on by themselves. Parameters are ``{name:Type}`` placeholders that ClickHouse
@@ -156,18 +158,18 @@ def connect(settings: Settings, *, connect_s: int, answer_s: int, at_once: int) 
     )
 
 
-def run(client: Client, name: str, **params: Any) -> list[dict[str, Any]]:
+def run(
+    client: Client, name: str, *, within_s: int = MAX_EXECUTION_S, **params: Any
+) -> list[dict[str, Any]]:
     """Rows of a named query in the client's database; values are bound by ClickHouse.
 
-    In the rows instants are ms since the epoch UTC, days are ISO, what is no number is None. Raises
-    :class:`QuanyuError` for an unknown name or a parameter that is missing or of another type; what
-    ClickHouse or the network raises passes through.
+    ClickHouse gives up after ``within_s`` seconds. In the rows instants are ms since the epoch UTC, days
+    are ISO, what is no number is None. Raises :class:`QuanyuError` for an unknown name or a parameter that
+    is missing or of another type; what ClickHouse or the network raises passes through.
     """
     query = find(name)
     bound = query.bind(params)
-    result = client.query(
-        query.sql, parameters=bound, settings={"max_execution_time": MAX_EXECUTION_S}
-    )
+    result = client.query(query.sql, parameters=bound, settings={"max_execution_time": within_s})
     names = result.column_names
     return [dict(zip(names, map(_plain, row), strict=True)) for row in result.result_rows]
 
@@ -206,6 +208,7 @@ def read_query(path: Path) -> NamedQuery:
     once: dict[str, str] = {}
     drills: list[DrillDown] = []
     parameters: dict[str, Parameter] = {}
+    base: NamedQuery | None = None
     end = 0
     for number, line in enumerate(lines, 1):
         if not line.startswith("--"):
@@ -223,9 +226,9 @@ def read_query(path: Path) -> NamedQuery:
             if parameter.name in parameters:
                 raise QuanyuError(f"{where}: parameter {parameter.name} stands twice")
             parameters[parameter.name] = parameter
-        elif key not in ("title", "unit", "meaning", "refresh", "private"):
+        elif key not in ("title", "unit", "meaning", "refresh", "private", "over"):
             raise QuanyuError(
-                f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, private, "
+                f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, private, over, "
                 "drill_down, parameter"
             )
         elif key in once:
@@ -236,18 +239,37 @@ def read_query(path: Path) -> NamedQuery:
             once[key] = value
             if key == "refresh" and not _REFRESH.fullmatch(value):
                 raise QuanyuError(f"{where}: refresh: {value!r}; write e.g. 5 s")
+            if key == "over":
+                base = _base(where, path, value)
     for key in ("title", "unit", "meaning", "refresh"):
         if key not in once:
             raise QuanyuError(f"{path}:{end + 1}: {key} is missing; add `-- {key}: …`")
     sql = "\n".join(lines[end:]).strip()
     if not sql:
         raise QuanyuError(f"{path}:{end + 1}: no SQL below the header")
-    _hold_placeholders(path, lines, end, parameters)
+    inherited = {parameter.name: parameter for parameter in base.parameters} if base else {}
+    twice = sorted(inherited.keys() & parameters.keys())
+    if twice:
+        declared = _line_of(path, f"-- parameter: {twice[0]} ")
+        raise QuanyuError(f"{path}:{declared}: parameter {twice[0]} stands in {once['over']} too")
+    _hold_placeholders(path, lines, end, parameters, inherited)
+    parameters = inherited | parameters
+    if base:
+        more = re.match(r"WITH\s", sql)
+        sql = f"WITH {base.name} AS\n(\n{base.sql}\n)" + (f",{sql[4:]}" if more else f"\n{sql}")
     refresh_s = int(once["refresh"].split()[0])
     return NamedQuery(
         path.stem, once["title"], once["unit"], once["meaning"], refresh_s,
         tuple(drills), tuple(parameters.values()), sql, "private" in once,
     )  # fmt: skip
+
+
+def _base(where: str, path: Path, name: str) -> NamedQuery:
+    """The query that another one reads."""
+    below = path.with_name(f"{name}.sql")
+    if below == path or not _NAME.match(name) or not below.exists():
+        raise QuanyuError(f"{where}: over: no other query {name}; write {name}.sql")
+    return read_query(below)
 
 
 def _parameter(where: str, text: str) -> Parameter:
@@ -291,9 +313,14 @@ def _drill_down(where: str, text: str) -> DrillDown:
 
 
 def _hold_placeholders(
-    path: Path, lines: list[str], end: int, parameters: Mapping[str, Parameter]
+    path: Path,
+    lines: list[str],
+    end: int,
+    own: Mapping[str, Parameter],
+    inherited: Mapping[str, Parameter],
 ) -> None:
     used = set()
+    parameters = {**inherited, **own}
     for number, line in enumerate(lines[end:], end + 1):
         for name, kind in _PLACEHOLDER.findall(line):
             used.add(name)
@@ -305,7 +332,7 @@ def _hold_placeholders(
                 raise QuanyuError(
                     f"{path}:{number}: {{{name}:{kind}}} is {parameters[name].type} in the header"
                 )
-    for name in parameters:
+    for name in own:
         if name not in used:
             declared = _line_of(path, f"-- parameter: {name} ")
             raise QuanyuError(f"{path}:{declared}: parameter {name} is not used; remove it")

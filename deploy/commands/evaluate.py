@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.commands import classify, evaluate_dedupe, evaluate_places
+from deploy.commands import classify, evaluate_dedupe, evaluate_kpi, evaluate_places
 from deploy.evaluate_simulation import (
     Evaluation,
     Measures,
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="evaluate")
     evaluate_dedupe.add(group)
     evaluate_places.add(group)
+    evaluate_kpi.add(group)
     classify.add_evaluate(group)
 
     @group.command("simulation")

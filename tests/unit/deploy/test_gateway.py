@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from connectors.open311 import facade
 from connectors.publish import Publisher
-from deploy import desk, screen, suggest, trail
+from deploy import desk, kpi, screen, suggest, trail
 from deploy.gateway import BIGSCREEN_DIR, create_app
 from schemas.queries import load_queries
 from schemas.settings import Settings
@@ -127,7 +127,7 @@ def test_every_tile_has_its_block_and_every_query_its_place() -> None:
     shown = [name for tile in TILES for name in tile["queries"]]
     opened = {drill.query for name in shown for drill in queries[name].drill_down}
     assert len(shown) == len(set(shown))
-    asked = {*facade.QUERIES, *suggest.QUERIES, *desk.QUERIES, *trail.QUERIES}
+    asked = {*facade.QUERIES, *suggest.QUERIES, *desk.QUERIES, *trail.QUERIES, *kpi.QUERIES}
     assert set(shown) | opened | asked == set(queries)
     blocks = set(re.findall(r'<(?:section|header|aside)[^>]*\sid="(\w+)"', page))
     assert {tile["id"] for tile in TILES} == blocks

@@ -76,6 +76,33 @@ def test_a_bad_header_is_refused_with_file_and_line(
         load_queries(tmp_path)
 
 
+SUM = """-- title: 合计
+-- unit: 件
+-- meaning: All things.
+-- refresh: 5 s
+-- over: by_thing
+-- parameter: least UInt8 = 0 — From how many on.
+SELECT sum(n) AS n FROM by_thing WHERE n >= {least:UInt8} AND channel != {day:Date}
+"""
+
+
+def test_a_query_over_another_reads_its_rows_with_its_parameters(tmp_path: Path) -> None:
+    written(tmp_path, "rows", ROWS)
+    written(tmp_path, "by_thing", GOOD)
+    query = read_query(written(tmp_path, "total", SUM))
+    assert query.sql.startswith("WITH by_thing AS\n(\nSELECT {day:Date}")
+    assert query.bind({"day": "2026-03-17"}) == {"day": "2026-03-17", "limit": 10, "least": 0}
+    query = read_query(written(tmp_path, "total", SUM.replace("SELECT", "WITH 1 AS one SELECT")))
+    assert "\n), 1 AS one SELECT" in query.sql
+    for old, new, message in (
+        ("over: by_thing", "over: nothing", r":5: over: no other query nothing"),
+        ("over: by_thing", "over: total", r":5: over: no other query total"),
+        ("least UInt8", "limit UInt8", r":6: parameter limit stands in by_thing too"),
+    ):
+        with pytest.raises(QuanyuError, match=message):
+            read_query(written(tmp_path, "total", SUM.replace(old, new)))
+
+
 def test_a_drill_down_passes_the_day_on_but_not_the_limit(tmp_path: Path) -> None:
     query = load_queries()["by_class"]
     given = {"day": "2026-03-17", "time_zone": "Asia/Shanghai", "at": 1, "limit": 3}

@@ -1,0 +1,281 @@
+-- title: 考核明细
+-- unit: 项
+-- meaning: One row for each order (工单), check or report (报件) that a KPI (指标) of the period takes up: counted, or left out with the reason; hit when it is in the numerator, ms when the KPI is a time. Every order is taken as it was at the instant asked for, by its last step until then. Deadlines make the cohort: what should have been done is what fell due in the period, whenever it was opened.
+-- refresh: 60 s
+-- private: every KPI's rows at once, for kpi, scorecard and orders_behind to read
+-- parameter: at Int64 — As of when, ms since the epoch: only steps until then are known.
+-- parameter: since Int64 = 0 — Begin of the period, ms since the epoch; 0: thirty days before its end.
+-- parameter: until Int64 = 0 — End of the period, which it does not include; 0: at.
+-- parameter: time_zone String — Zone of the city, for work time.
+-- parameter: lookback_days UInt32 = 100 — Orders whose last step is older than so many days before the period are not looked for.
+-- parameter: kpi String = '' — Only this KPI; empty: all.
+-- parameter: by String = 'city' — Group of each row: city, centre, district, street, unit or handler.
+-- parameter: code String = '' — Only this group; empty: all.
+-- parameter: centres String = '' — Streets and districts with the code of the centre that steers them, street:code|…; a district that is not named is its own.
+-- parameter: district_code String = '' — Only this district; empty: all.
+-- parameter: street_code String = '' — Only this street; empty: all.
+-- parameter: unit_code String = '' — Only this unit; empty: all.
+-- parameter: handler String = '' — Only who works on it; empty: all.
+-- parameter: channel String = '' — Only what this channel opened; empty: all.
+-- parameter: class_code String = '' — Only classes that begin so; empty: all.
+-- parameter: calendar String = '' — Work days from calendar_from on, one sign for each: 1 work, 0 none, - unknown; empty: no work time is known.
+-- parameter: calendar_from Date = 1970-01-01 — The first of them.
+-- parameter: work_hours String = '' — Windows of a work day in seconds of the day, begin-end,….
+-- parameter: repeat_days UInt32 = 30 — 重复案件: a group's window reaches so many days back from the period's end, and at least over the period.
+-- parameter: repeat_times UInt32 = 3 — 重复案件: from so many matters of one class in one grid on they are a group.
+WITH
+    if({until:Int64} = 0, {at:Int64}, {until:Int64}) AS period_end,
+    if({since:Int64} = 0, period_end - 30 * 86400000, {since:Int64}) AS period_start,
+    least(period_start, period_end - toInt64({repeat_days:UInt32}) * 86400000) AS repeat_start,
+    -- Work time of an instant: all work of the days before its own, and what of its own day's windows is over.
+    arrayMap(sign -> toUInt8(sign = '1'), splitByString('', {calendar:String})) AS works,
+    arrayCumSum(works) AS worked_days,
+    arrayCumSum(sign -> toUInt8(sign NOT IN ('0', '1')), splitByString('', {calendar:String})) AS unknown_days,
+    arrayMap(
+        times -> tuple(toInt64OrZero(times[1]) * 1000, toInt64OrZero(times[2]) * 1000),
+        arrayMap(span -> splitByChar('-', span), splitByChar(',', {work_hours:String}))) AS windows,
+    arraySum(span -> span.2 - span.1, windows) AS day_ms,
+    splitByChar('|', {centres:String}) AS steered,
+    arrayMap(pair -> splitByChar(':', pair)[1], steered) AS members,
+    arrayMap(pair -> splitByChar(':', pair)[2], steered) AS centre_codes,
+    (street, district) -> transform(toString(street), members, centre_codes,
+        transform(toString(district), members, centre_codes, toString(district))) AS centre_of,
+    (t) -> ifNull(t >= period_start AND t < period_end, 0) AS falls_in,
+    steps AS
+    (
+        SELECT
+            order_id,
+            any(order_transitions.event_id) AS event_id, any(order_transitions.unit_code) AS unit_code,
+            any(order_transitions.unit_name) AS unit_name, any(order_transitions.class_code) AS class_code,
+            any(order_transitions.district_code) AS district_code, any(order_transitions.street_code) AS street_code,
+            any(order_transitions.grid_code) AS grid_code, any(order_transitions.sequence) AS sequence,
+            toUnixTimestamp64Milli(any(order_transitions.opened_at)) AS opened,
+            argMax(tuple(
+                order_transitions.to_state, order_transitions.action, order_transitions.handler,
+                order_transitions.dispatched_at, order_transitions.due_at, order_transitions.dispatch_due_at,
+                order_transitions.sign_due_at, order_transitions.handle_due_at, order_transitions.contacted_at,
+                order_transitions.handled_at, order_transitions.closed_at, order_transitions.paused_at,
+                order_transitions.extensions, order_transitions.reworks, order_transitions.reopens,
+                order_transitions.supervised, order_transitions.false_closure, order_transitions.self_handled,
+                order_transitions.first_visit, order_transitions.final_visit, order_transitions.solved),
+                order_transitions.version) AS facts,
+            minIf(toUnixTimestamp64Milli(order_transitions.at), order_transitions.action = 'visit') AS first_visited,
+            maxIf(toUnixTimestamp64Milli(order_transitions.at), order_transitions.action = 'visit') AS last_visited,
+            countIf(order_transitions.action = 'check_pass' AND falls_in(toUnixTimestamp64Milli(order_transitions.at))) AS passes,
+            countIf(order_transitions.action = 'check_fail' AND falls_in(toUnixTimestamp64Milli(order_transitions.at))) AS fails
+        FROM order_transitions
+        WHERE order_transitions.at <= fromUnixTimestamp64Milli({at:Int64}, 'UTC')
+            AND order_transitions.at >= fromUnixTimestamp64Milli(period_start, 'UTC') - toIntervalDay({lookback_days:UInt32})
+            AND ({district_code:String} = '' OR order_transitions.district_code = {district_code:String})
+            AND ({street_code:String} = '' OR order_transitions.street_code = {street_code:String})
+            AND startsWith(order_transitions.class_code, {class_code:String})
+        GROUP BY order_id
+    ),
+    states AS
+    (
+        SELECT
+            * EXCEPT (facts),
+            facts.1 AS state, facts.2 AS last_action, facts.3 AS worker, toUnixTimestamp64Milli(facts.4) AS dispatched,
+            toUnixTimestamp64Milli(facts.5) AS due, toUnixTimestamp64Milli(facts.6) AS dispatch_due,
+            toUnixTimestamp64Milli(facts.7) AS sign_due, toUnixTimestamp64Milli(facts.8) AS handle_due,
+            toUnixTimestamp64Milli(facts.9) AS contacted, toUnixTimestamp64Milli(facts.10) AS handled,
+            toUnixTimestamp64Milli(facts.11) AS closed, toUnixTimestamp64Milli(facts.12) AS paused,
+            facts.13 AS extensions, facts.14 AS reworks, facts.15 AS reopens, facts.16 AS supervised,
+            facts.17 AS false_closure, facts.18 AS self_handled, facts.19 AS first_visit, facts.20 AS final_visit,
+            facts.21 AS solved
+        FROM steps
+    ),
+    judged AS
+    (
+        SELECT
+            *,
+            state IN ('HANDLED', 'CHECKED', 'REVISITED', 'CLOSED') AS is_handled,
+            state = 'CLOSED' AS is_closed,
+            state = 'RETURNED' AS is_returned,
+            state = 'WITHDRAWN' AND last_action = 'assign' AS is_reassigned,
+            -- What was no work for a unit: nobody's score takes it up.
+            multiIf(
+                state = 'INVALID', 'invalid',
+                state = 'DIRECT_ANSWERED', 'direct_answered',
+                state = 'WITHDRAWN' AND last_action != 'assign', 'withdrawn',
+                state = 'UNKNOWN', 'status_unknown',
+                '') AS no_matter,
+            multiIf(
+                closed < opened, 'closed_before_opened',
+                due < opened, 'due_before_opened',
+                '') AS bad_times,
+            -- A grid that is not known more finely than by its community is no place.
+            length(grid_code) >= 15 AS has_place,
+            -- Of opened, dispatched, handled, closed: the instant, its day in the calendar, its ms of the day.
+            arrayMap(at_local -> tuple(
+                    toInt64(toDate(at_local)) - toInt64({calendar_from:Date}) + 1,
+                    (toHour(at_local) * 3600 + toMinute(at_local) * 60 + toSecond(at_local)) * 1000
+                        + toMillisecond(at_local)),
+                arrayMap(t -> toTimeZone(fromUnixTimestamp64Milli(t, 'UTC'), {time_zone:String}),
+                    [opened, dispatched, ifNull(handled, opened), ifNull(closed, opened)])) AS days
+        FROM states
+    ),
+    clocked AS
+    (
+        SELECT
+            *,
+            multiIf(no_matter != '', no_matter, self_handled, 'self_handled', '') AS no_work,
+            -- Another order took the place of a returned or reassigned one, and is judged for it.
+            multiIf(
+                no_matter != '', no_matter,
+                self_handled, 'self_handled',
+                is_reassigned, 'reassigned',
+                is_returned, 'returned',
+                '') AS left_out,
+            -- Of the same four: days of unknown years before its day, and up to it; work time until then.
+            arrayMap(day -> tuple(
+                    if(day.1 > 1, unknown_days[day.1 - 1], 0),
+                    unknown_days[day.1],
+                    (worked_days[day.1] - works[day.1]) * day_ms + works[day.1]
+                        * arraySum(span -> greatest(0, least(day.2, span.2) - span.1), windows),
+                    day.1 >= 1 AND day.1 <= length(works)),
+                days) AS clock,
+            countIf(sequence <= 1 AND no_matter = '' AND opened >= repeat_start AND opened < period_end)
+                OVER (PARTITION BY class_code, grid_code) AS told_here,
+            multiIf(
+                {by:String} = 'centre', centre_of(street_code, district_code),
+                {by:String} = 'district', toString(district_code),
+                {by:String} = 'street', toString(street_code),
+                {by:String} = 'unit', toString(unit_code),
+                {by:String} = 'handler', toString(worker),
+                '') AS key
+        FROM judged
+    ),
+    orders AS
+    (
+        SELECT
+            *,
+            -- Of the deadlines of signing, handling and all: whether the period takes the order up, why it is left out.
+            arrayMap(limit_ms -> tuple(
+                    falls_in(ifNull(limit_ms, opened)),
+                    multiIf(
+                        left_out != '', left_out,
+                        bad_times != '', bad_times,
+                        limit_ms IS NULL, 'no_deadline',
+                        limit_ms > {at:Int64}, 'not_due',
+                        state = 'SUSPENDED' AND paused < limit_ms, 'suspended',
+                        '')),
+                [sign_due, handle_due, due]) AS duties,
+            duties[1] AS to_contact, duties[2] AS to_handle, duties[3] AS to_close
+        FROM clocked
+    ),
+    -- kpi, whether the period takes the order up, why it is left out, whether it is in the numerator; ms; how often.
+    (kpi, taken_up, reason, hit) ->
+        tuple(kpi, toUInt8(ifNull(taken_up, 0)), reason, toUInt8(ifNull(hit, 0)), CAST(NULL, 'Nullable(Int64)'), toUInt64(1))
+        AS rate
+SELECT
+    item.1 AS kpi, orders.key AS key, order_id, event_id, '' AS report_id, toString(unit_code) AS unit_code,
+    toString(unit_name) AS unit_name, toString(worker) AS handler, toString(state) AS state,
+    toString(class_code) AS class_code, toString(district_code) AS district_code,
+    toString(street_code) AS street_code, toString(grid_code) AS grid_code, toNullable(opened) AS opened_ms,
+    toNullable(dispatched) AS dispatched_ms, due AS due_ms, handled AS handled_ms, closed AS closed_ms,
+    item.3 AS reason, item.3 = '' AND item.4 AS hit, item.5 AS ms
+FROM orders
+ARRAY JOIN arrayFlatten(arrayMap(each -> arrayMap(i -> each, range(each.6)), arrayFilter(
+    each -> each.2 AND each.6 > 0 AND ({kpi:String} = '' OR each.1 = {kpi:String}),
+    arrayConcat([
+        rate('in_time_register_rate', sequence <= 1 AND falls_in(opened),
+            multiIf(no_matter != '', no_matter, dispatch_due IS NULL, 'no_deadline',
+                unit_code = '' AND dispatch_due > {at:Int64}, 'not_due', ''),
+            unit_code != '' AND dispatched <= dispatch_due),
+        rate('accurate_dispatch_rate', unit_code != '' AND falls_in(dispatched), no_work,
+            NOT is_returned AND NOT is_reassigned),
+        rate('return_rate', unit_code != '' AND falls_in(dispatched), no_work, is_returned),
+        rate('response_rate', to_contact.1, to_contact.2, contacted <= sign_due),
+        rate('dispose_rate', to_handle.1, to_handle.2, is_handled),
+        rate('in_time_dispose_rate', to_handle.1, to_handle.2, is_handled AND handled <= handle_due AND reopens = 0),
+        rate('archive_rate', to_close.1, to_close.2, is_closed),
+        rate('in_time_archive_rate', to_close.1, to_close.2, is_closed AND closed <= due AND reopens = 0),
+        rate('overdue_rate', to_close.1, to_close.2, NOT ifNull(is_closed AND closed <= due, 0)),
+        rate('extension_rate', to_close.1, to_close.2, extensions > 0),
+        rate('supervision_rate', to_close.1, to_close.2, supervised),
+        rate('closed_rate', falls_in(opened), left_out, is_closed),
+        rate('on_time_rate', falls_in(closed),
+            multiIf(bad_times != '', bad_times, due IS NULL, 'no_deadline',
+                state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'UNKNOWN'), 'open_again', ''),
+            closed <= due),
+        rate('rework_rate', falls_in(handled), left_out, reworks > 0),
+        rate('reopen_rate', falls_in(closed), left_out, reopens > 0),
+        rate('false_closure_rate', falls_in(closed), left_out, false_closure),
+        rate('solve_rate', falls_in(last_visited),
+            multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', solved = '', 'not_answered', ''),
+            solved = 'solved'),
+        rate('first_satisfaction_rate', falls_in(first_visited),
+            multiIf(left_out != '', left_out, first_visit = 'unreachable', 'unreachable', ''), first_visit = 'satisfied'),
+        rate('satisfaction_rate', falls_in(last_visited),
+            multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', ''), final_visit = 'satisfied'),
+        rate('repeat_rate', sequence <= 1 AND falls_in(opened),
+            multiIf(no_matter != '', no_matter, NOT has_place, 'no_place', ''), told_here >= {repeat_times:UInt32})
+    ],
+    -- Checks are counted, not orders.
+    arrayMap(
+        each -> tuple('check_pass_rate', toUInt8(1), left_out, each.1, CAST(NULL, 'Nullable(Int64)'), each.2),
+        [(toUInt8(1), passes), (toUInt8(0), fails)]),
+    -- kpi, whether the period takes the order up, why it is left out, from which to which of the four instants.
+    arrayFlatten(arrayMap(
+        each -> arrayMap(
+            way -> tuple(
+                concat(each.1, way), each.2,
+                multiIf(
+                    each.3 != '', each.3,
+                    each.7 < each.6, 'times_disordered',
+                    way = '_work' AND NOT (clock[each.4].4 AND clock[each.5].4 AND clock[each.4].1 = clock[each.5].2),
+                        'no_calendar',
+                    ''),
+                toUInt8(0),
+                toNullable(toInt64(if(way = '_wall', each.7 - each.6, clock[each.5].3 - clock[each.4].3))),
+                toUInt64(1)),
+            ['_wall', '_work']),
+        [
+            ('accept_time', toUInt8(sequence <= 1 AND unit_code != '' AND falls_in(opened)), no_matter, 1, 2,
+                opened, dispatched),
+            ('handle_time', toUInt8(falls_in(handled)), multiIf(left_out != '', left_out, NOT is_handled, 'not_handled', ''),
+                2, 3, dispatched, ifNull(handled, dispatched)),
+            ('close_time', toUInt8(falls_in(closed)), multiIf(left_out != '', left_out, NOT is_closed, 'open_again', ''),
+                1, 4, opened, ifNull(closed, opened))
+        ])))))) AS item
+WHERE ({unit_code:String} = '' OR unit_code = {unit_code:String})
+    AND ({handler:String} = '' OR worker = {handler:String})
+    AND ({code:String} = '' OR orders.key = {code:String})
+    AND ({channel:String} = '' OR event_id IN
+    (
+        SELECT event_links.event_id FROM event_links
+        WHERE {channel:String} != '' AND event_links.channel = {channel:String} AND relation IN ('opened', 'recurrence')
+            AND event_links.received_at <= fromUnixTimestamp64Milli({at:Int64}, 'UTC')
+    ))
+UNION ALL
+SELECT
+    'register_rate' AS kpi,
+    multiIf(
+        {by:String} = 'centre', centre_of(substring(grid_code, 1, 9), district_code),
+        {by:String} = 'district', toString(district_code),
+        {by:String} = 'street', substring(grid_code, 1, 9),
+        '') AS key,
+    '' AS order_id, '' AS event_id, report_id, '' AS unit_code, '' AS unit_name, '' AS handler,
+    toString(outcome) AS state, toString(class_code) AS class_code, toString(district_code) AS district_code,
+    substring(grid_code, 1, 9) AS street_code, toString(grid_code) AS grid_code,
+    toNullable(toUnixTimestamp64Milli(received_at)) AS opened_ms, CAST(NULL, 'Nullable(Int64)') AS dispatched_ms,
+    CAST(NULL, 'Nullable(Int64)') AS due_ms, CAST(NULL, 'Nullable(Int64)') AS handled_ms,
+    CAST(NULL, 'Nullable(Int64)') AS closed_ms, if(outcome = 'duplicate', 'duplicate', '') AS reason,
+    outcome = 'accepted' OR outcome = 'review' AND report_id IN
+    (
+        SELECT target FROM action_outcomes
+        WHERE kind = 'review' AND action = 'accept' AND outcome = 'applied'
+            AND action_outcomes.decided_at <= fromUnixTimestamp64Milli({at:Int64}, 'UTC')
+    ) AS hit,
+    CAST(NULL, 'Nullable(Int64)') AS ms
+FROM report_outcomes
+WHERE {kpi:String} IN ('', 'register_rate') AND {unit_code:String} = '' AND {handler:String} = ''
+    AND received_at >= fromUnixTimestamp64Milli(period_start, 'UTC')
+    AND received_at < fromUnixTimestamp64Milli(period_end, 'UTC')
+    AND report_outcomes.decided_at <= fromUnixTimestamp64Milli({at:Int64}, 'UTC')
+    AND ({code:String} = '' OR key = {code:String})
+    AND ({district_code:String} = '' OR district_code = {district_code:String})
+    AND ({street_code:String} = '' OR substring(grid_code, 1, 9) = {street_code:String})
+    AND ({channel:String} = '' OR channel = {channel:String})
+    AND startsWith(class_code, {class_code:String})
