@@ -17,7 +17,15 @@ from schemas.texts import clean
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import Classified, Classifier, ReportTexts
-from streams.intake.demands import Demands, demands, names_house, part_id, plain_numbers, suffix
+from streams.intake.demands import (
+    Demands,
+    demands,
+    may_list,
+    names_house,
+    part_id,
+    plain_numbers,
+    suffix,
+)
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
@@ -180,7 +188,8 @@ class IntakeStep:
         texts = [ReportTexts(clean(d.raw["category"]), d.title, d.text) for d in open_drafts]
         for draft, classified in zip(open_drafts, self._classifier.classify(texts), strict=True):
             draft.classified = classified
-            self._take_apart(draft)
+            if may_list(draft.text):
+                self._take_apart(draft)
         for draft in drafts:
             self._conclude(draft, batch, now_ms, decision)
         if fresh:
@@ -196,7 +205,7 @@ class IntakeStep:
         native = clean(raw["native_id"])
         title, text = clean(raw["title"])[:TITLE_LIMIT], raw["text"] or ""
         too_long = len(text) > TEXT_LIMIT
-        text = "" if too_long else clean(plain_numbers(text))
+        text = "" if too_long else clean(plain_numbers(text) if "①" in text else text)
         address = clean(raw["address"])
         occurred = (
             parse_instant(raw["occurred_at"], raw["time_zone"]) if raw["occurred_at"] else None

@@ -41,8 +41,6 @@ _NUMBERS |= {"首先": 1, "其次": 2, "再次": 3, "最后": 3}
 _BESIDE = re.compile(
     r"(?<=[。;!?]) *(?:另外|此外|还有)(?:,|:|一件事|一个问题|个问题|(?=反映|还要反映))[,: ]*"
 )
-#: No text falls into parts that has none of these; most texts are done here.
-_HINTS = ("2、", "2.", "2)", "二、", "二是", "第二", "(二", "其次", "另外", "此外", "还有")
 #: A house's number; those of buildings, doors and lines lie within what all have in common.
 _HOUSE = re.compile(r"\d号(?![楼栋门线机])")
 _NO_LETTER = re.compile(r"[\W\d_]+")
@@ -77,16 +75,23 @@ def names_house(text: str) -> bool:
 
 def plain_numbers(text: str) -> str:
     """① as (1): NFKC makes 1 of it, and 12号楼 of ①2号楼."""
-    return text.translate(_CIRCLED) if "①" in text else text
+    return text.translate(_CIRCLED)
+
+
+def may_list(text: str) -> bool:
+    """Whether :func:`demands` may find any in a cleaned text; of most texts this is soon said."""
+    return (
+        ("2" in text and ("2、" in text or "2)" in text or "2." in text))
+        or "二" in text
+        or "另外" in text
+        or "还有" in text
+        or "其次" in text
+        or "此外" in text
+    )
 
 
 def demands(text: str) -> Iterator[Demands]:
     """The ways in which a cleaned text may fall into several demands, the likeliest first."""
-    for hint in _HINTS:
-        if hint in text:
-            break
-    else:
-        return
     if len(text) > COMMON_LIMIT + MOST * (PART_LIMIT + LETTERS):
         return
     for style in _STYLES:

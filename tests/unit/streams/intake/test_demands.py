@@ -11,7 +11,7 @@ from schemas.codec import Codec
 from schemas.ids import report_id
 from schemas.texts import clean
 from streams.intake.decide import IntakeStep
-from streams.intake.demands import Demands, demands, names_house, part_id, plain_numbers
+from streams.intake.demands import Demands, demands, may_list, names_house, part_id, plain_numbers
 from streams.merge.decide import MergeStep
 from tests.unit.streams.batches import Record, batch, raw_report, records, run
 from tests.unit.tiny_city import EAST, IN_EAST, WEST
@@ -20,7 +20,10 @@ PONDING, LAMP = "磨坊边路面积水很深", "门口的路灯不亮了"
 
 
 def split(text: str) -> list[Demands]:
-    return list(demands(clean(plain_numbers(text))))
+    cleaned = clean(plain_numbers(text))
+    found = list(demands(cleaned))
+    assert may_list(cleaned) or not found
+    return found
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,7 @@ def test_a_house_of_its_own_is_told_from_a_building_of_a_compound(text: str, own
 def test_any_text_is_read_and_no_word_of_a_part_is_made_up(free: str, counted: str) -> None:
     for text in (clean(plain_numbers(free)), clean(counted), clean(free + counted)):
         for found in demands(text):
+            assert may_list(text)
             assert len(found.parts) >= 2
             assert found.common in text
             assert all(part in text for part in found.parts)
