@@ -752,7 +752,7 @@ def _staff(path: Path, known: set[str]) -> tuple[Worker, ...] | None:
             raise QuanyuError(
                 f"{where}: staff_id: {staff_id!r} must be 1 to 40 letters, digits, - or _ and stand once"
             )
-        if not level_of(code) or code[: LEVELS["community"]] not in known:
+        if not level_of(code) or code[: LEVELS["street"]] not in known:
             raise QuanyuError(
                 f"{where}: grid_code: no grid {code!r}; write the code of a district or finer"
             )

@@ -5,7 +5,7 @@ none of its ``unless`` words is, and its season runs. Nothing else can be said w
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import time
 from functools import cached_property
@@ -56,34 +56,50 @@ class Condition(BaseModel):
             raise ValueError("it never holds; name words, roads, special, channels or a season")
         return self
 
-    @property
-    def _any(self) -> bool:
-        named = self.words or self.roads or self.special or self.channels
-        return bool(named) or self.priority is not None
+    @cached_property
+    def words_asked(self) -> frozenset[str]:
+        """All words that it looks for."""
+        return frozenset((*self.words, *self.roads, *self.unless))
 
-    def holds(self, event: Mapping[str, Any], text: str, special_name: str, day: str) -> bool:
+    @cached_property
+    def only_words(self) -> bool:
+        """Whether it never holds where none of its words and roads is said."""
+        rest = self.special or self.channels or self.priority is not None
+        return bool(self.words or self.roads) and not rest
+
+    def holds(
+        self,
+        event: Mapping[str, Any],
+        text: str,
+        said: Set[str],
+        special_name: str,
+        day: str,
+    ) -> bool:
         """Whether it holds for an event.
 
-        ``text``: title and address; ``special_name``: of the event's special grid, else empty; ``day``: of
-        its opening in the city, MM-DD.
+        ``text``: title and address; ``said``: which of :attr:`words_asked` are in it; ``special_name``: of
+        the event's special grid, else empty; ``day``: of its opening in the city, MM-DD.
         """
         if self.season and not _within(day, *self.season):
             return False
-        if any(word in text for word in self.unless):
+        if not said.isdisjoint(self.unless):
             return False
         return (
             not self._any
-            or any(word in text for word in self.words)
-            or (self._roads is not None and self._roads.search(text) is not None)
+            or not said.isdisjoint(self.words)
+            or (not said.isdisjoint(self.roads) and self._roads.search(text) is not None)
             or (special_name != "" and any(word in special_name for word in self.special))
             or (bool(self.channels) and event.get("first_channel") in self.channels)
             or (self.priority is not None and event.get("priority", 0) >= self.priority)
         )
 
     @cached_property
-    def _roads(self) -> re.Pattern[str] | None:
-        if not self.roads:
-            return None
+    def _any(self) -> bool:
+        named = self.words or self.roads or self.special or self.channels
+        return bool(named) or self.priority is not None
+
+    @cached_property
+    def _roads(self) -> re.Pattern[str]:
         other = "|".join(map(re.escape, self.not_before))
         names = "|".join(map(re.escape, sorted(self.roads, key=len, reverse=True)))
         return re.compile(f"(?:{names})" + (f"(?!{other})" if other else ""))
