@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.ids import event_id
-from streams.merge.place import OPENING, REPEATED, Changes, Placer, called
+from streams.merge.place import OPENING, REPEATED, Changes, Placer, called, moved
 from streams.merge.state import (
     REPORTERS_KEPT,
     TOKENS_KEPT,
@@ -200,7 +200,7 @@ def _members(
 ) -> list[Member] | Refusal:
     """Every report of an event: the young ones as they are here, the others as they were read."""
     found = [each for each in members if each.event == event.id and each.report not in state.young]
-    found += [_young(state, seen) for seen in state.young_at.get(("e", event.id), {}).values()]
+    found += [_young(state, seen) for seen in state.young_at.get(event.id, ())]
     if len({each.report for each in found}) != event.count or len(found) != event.count:
         return Refusal(
             "stale",
@@ -238,11 +238,8 @@ def _leave(
             continue
         seen.event, seen.relation, seen.score, seen.reason = into.id, relation, 1.0, reason
         seen.candidate, seen.by_hand = "", True
-        state.young_at[("e", event.id)].pop(seen.id)
-        state.young_at.setdefault(("e", into.id), {})[seen.id] = seen
+        moved(state, seen, event.id)
         changes.reports[seen.id] = seen
-    if not state.young_at.get(("e", event.id), True):
-        del state.young_at[("e", event.id)]
     ranks = {each.key[1] for each in leaving}
     for token, at, own in [entry for entry in event.tokens if entry[2] in ranks]:
         event.tokens.remove([token, at, own])

@@ -22,7 +22,7 @@ from streams.intake.classify import KeywordClassifier
 from streams.merge.burst import Bursts
 from streams.merge.by_hand import Refusal, act, member
 from streams.merge.likeness import address_key, body_key
-from streams.merge.place import Changes, Placer
+from streams.merge.place import Changes, Placer, in_order
 from streams.merge.state import (
     HORIZON_MS,
     Member,
@@ -114,9 +114,9 @@ class MergeStep:
         changes = Changes()
         # Before the batch, so that an event which it opens is told, however old.
         self._placer.forget(state, changes)
-        for report in self._decoded("Report", batch, decision):
-            if report is not None:
-                self._placer.place(state, self._seen(report), changes)
+        seens = [self._seen(each) for each in self._decoded("Report", batch, decision) if each]
+        for seen in in_order(state, seens):
+            self._placer.place(state, seen, changes)
         self._bursts.settle(state, changes)
         self._publish(state, changes, now_ms, decision)
         self._diary(state, batch, changes, decision)
@@ -335,8 +335,11 @@ def _told(seen: Seen, event: OpenEvent) -> list[str]:
 
 def _of(report: Seen | Member) -> dict[str, Any]:
     """What every link of a report says of it."""
-    names = ("channel", "occurred_at", "received_at")
-    return {name: getattr(report, name) for name in names}
+    return {
+        "channel": report.channel,
+        "occurred_at": report.occurred_at,
+        "received_at": report.received_at,
+    }
 
 
 def _device_key(device: Token) -> bytes:

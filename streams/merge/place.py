@@ -35,6 +35,7 @@ from streams.merge.state import (
     MergeState,
     Move,
     OpenEvent,
+    Place,
     Seen,
     Token,
     event_of,
@@ -130,7 +131,7 @@ class Placer:
     def place(self, state: MergeState, seen: Seen, changes: Changes) -> None:
         """Decide one report, and again those that it makes be decided again."""
         state.stream_time = max(state.stream_time, seen.received_at)
-        seen.at = max(seen.received_at, state.stream_time - HORIZON_MS)
+        seen.at = max(seen.at, seen.received_at, state.stream_time - HORIZON_MS)
         late = (seen.at, seen.rank) < state.newest
         if not late:
             state.newest = seen.at, seen.rank
@@ -166,10 +167,7 @@ class Placer:
         for seen in old:
             del state.young[seen.id]
             for place in self._all_places(seen, self._own_places(seen)):
-                there = state.young_at[place]
-                del there[seen.id]
-                if not there:
-                    del state.young_at[place]
+                _leave(state, seen, place)
         if state.stream_time - state.swept_at >= SWEEP_MS:
             state.swept_at = state.stream_time
             self._sweep(state, floor, changes)
@@ -607,8 +605,8 @@ class Placer:
             before = seen.event
             self._take_back(state, seen, changes)
             self._apply(state, seen, verdict, self._own_places(seen), changes)
-            if seen.event != before or opens != opened:
-                self._member(state, seen, before)
+            if seen.event != before:
+                moved(state, seen, before)
             event = state.events.get(seen.event)
             told = [(left, forgotten), (event, _learnt_from(seen, event))]
             self._push_concerned(state, seen, queue, queued, opened != opens, told)
@@ -625,19 +623,19 @@ class Placer:
         told: list[tuple[OpenEvent | None, Learnt | None]],
     ) -> None:
         """Queue the later reports that share what makes certain, or a place at which an event came or went."""
-        places = self._certain_places(seen)
+        places: list[Place] = self._certain_places(seen)
         if opening:
             places += self._around(self._own_places(seen))
         for event, learnt in told:
             if event is not None and (opening or learnt is not None):
-                places.append(("e", event.id))
-                places += [("t", token) for token, _, _ in event.tokens]
+                places.append(event.id)
+                places += [token for token, _, _ in event.tokens]
                 # What is known of an event counts wherever it can be joined.
                 for known in {None, learnt, *event.learnt}:
                     places += self._around(self._event_places(event, known))
         key = seen.at, seen.rank
         for place in places:
-            for other in state.young_at.get(place, {}).values():
+            for other in state.young_at.get(place, ()):
                 if (other.at, other.rank) > key and other.id not in queued:
                     queued.add(other.id)
                     heapq.heappush(queue, (other.at, other.rank, other.id))
@@ -766,38 +764,24 @@ class Placer:
                 yield ("c", group, zone, column, row)
 
     @staticmethod
-    def _certain_places(seen: Seen) -> list[Token]:
-        places: list[Token] = [("t", token) for token in seen.tokens]
-        if seen.device:
-            places.append(_device(seen))
-        return places
+    def _certain_places(seen: Seen) -> list[Place]:
+        return [*seen.tokens, _device(seen)] if seen.device else [*seen.tokens]
 
-    def _all_places(self, seen: Seen, own: list[Token]) -> list[Token]:
-        places = [*own, *self._certain_places(seen)]
+    def _all_places(self, seen: Seen, own: list[Token]) -> list[Place]:
+        places = self._certain_places(seen)
         if seen.event:
-            places.append(("e", seen.event))
-        return places
+            places.append(seen.event)
+        return places + own
 
     def _remember(self, state: MergeState, seen: Seen, own: list[Token]) -> None:
-        identity, young_at = seen.id, state.young_at
-        state.young[identity] = seen
+        state.young[seen.id] = seen
+        young_at = state.young_at
         for place in self._all_places(seen, own):
             there = young_at.get(place)
             if there is None:
-                young_at[place] = {identity: seen}
+                young_at[place] = [seen]
             else:
-                there[identity] = seen
-
-    @staticmethod
-    def _member(state: MergeState, seen: Seen, before: str) -> None:
-        """A young report went from one event to another."""
-        there = state.young_at.get(("e", before))
-        if there is not None:
-            there.pop(seen.id, None)
-            if not there:
-                del state.young_at["e", before]
-        if seen.event:
-            state.young_at.setdefault(("e", seen.event), {})[seen.id] = seen
+                there.append(seen)
 
     # ---- forgetting
 
@@ -840,6 +824,32 @@ class Placer:
             if alarms and alarms[-1][0] < past:
                 del state.alarms[device]
                 changes.devices.add(device)
+
+
+def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:
+    """Reports that arrived together, in the order of decisions: what comes in order is decided once."""
+    now, arrived = state.stream_time, list(seens)
+    for seen in arrived:
+        now = max(now, seen.received_at)
+        seen.at = max(seen.received_at, now - HORIZON_MS)
+    return sorted(arrived, key=lambda seen: (seen.at, seen.rank))
+
+
+def moved(state: MergeState, seen: Seen, before: str) -> None:
+    """Note that a young report went from one event to another."""
+    if before:
+        _leave(state, seen, before)
+    if seen.event:
+        state.young_at.setdefault(seen.event, []).append(seen)
+
+
+def _leave(state: MergeState, seen: Seen, place: Place) -> None:
+    """A young report is no more found at a place."""
+    there = state.young_at[place]
+    # The oldest goes first, nearly always.
+    del there[0 if there[0] is seen else there.index(seen)]
+    if not there:
+        del state.young_at[place]
 
 
 def _apart(seen: Seen, event: OpenEvent) -> bool:

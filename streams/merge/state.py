@@ -20,6 +20,8 @@ ARCHIVE_KEPT = 100_000
 #: (ms, rank): the order in which reports are decided, whatever the order in which they arrive.
 Key = tuple[int, str]
 Token = tuple[Any, ...]
+#: Where a young report is found: a place or a device, what makes certain (its token), its event (its id).
+Place = Token | str
 #: One alarm of a device: its key (ms and rank), when it occurred, open or cleared, its event.
 AlarmSeen = tuple[int, str, int, str, str]
 
@@ -224,7 +226,7 @@ class MergeState:
     alarms: dict[Token, list[AlarmSeen]] = field(default_factory=dict)
     archive: dict[str, bytes] = field(default_factory=dict)
     young: dict[str, Seen] = field(default_factory=dict)
-    young_at: dict[Token, dict[str, Seen]] = field(default_factory=dict)
+    young_at: dict[Place, list[Seen]] = field(default_factory=dict)
     #: Entries of the state topic that hold young reports, oldest first: entry key, its newest report.
     diary: deque[tuple[bytes, int]] = field(default_factory=deque)
     bursts: BurstState = field(default_factory=BurstState)
