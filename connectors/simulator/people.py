@@ -250,7 +250,8 @@ class People:
         matters: tuple[Matter, ...] = (matter,)
         if "two_matters" in hits:
             other = self._world.matter(self._classes[channel].draw(rng))
-            text += pick(rng, self._words.second).format(place=other.place.spot, what=other.word)
+            second = pick(rng, self._words.second)
+            text = second.format(text=text, place=other.place.spot, what=other.word)
             matters = (matter, other)
         title = f"{place.street}{word}"
         if "typing_error" in hits:
