@@ -30,7 +30,7 @@ export const HEADS = {
   first_channel: "首报渠道", day: "日期", gap_s: "最长间隔", outcome: "结果", reason: "原因", class_code: "类别", district_code: "区县",
   relation: "关系", score: "得分", title: "标题", address: "位置", report_count: "报件数", status: "阶段",
   state: "阶段", unit_name: "单位", level: "层级", priority: "级别", rule: "派遣依据", from_state: "自",
-  to_state: "至", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
+  to_state: "至", parts: "诉求数", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
 };
 
 let city = { classes: {}, districts: {}, channels: {}, time_zone: "Asia/Shanghai" };
