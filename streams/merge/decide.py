@@ -143,6 +143,8 @@ class MergeStep:
                     changes,
                 )
             )
+            if refusal is None and action["role"] == "system":
+                continue  # an order's own end: its steps tell of it
             outcome = {
                 name: action[name] for name in ("action_id", "action", "actor", "role", "at")
             }
