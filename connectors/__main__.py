@@ -1,7 +1,8 @@
-"""``python -m connectors``: the channels whose reports are fetched, one thread each.
+"""``python -m connectors``: the channels whose reports are fetched, one thread each, and the units' webhooks.
 
 Channels that push are served by the gateway. ``QUANYU_CHANNELS`` (comma separated) limits a process to some
-of the channels, so that a deployment can give each its own.
+of the channels, so that a deployment can give each its own; ``python -m connectors.webhooks`` runs then beside
+them.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import threading
 import structlog
 from prometheus_client import start_http_server
 
+from connectors import webhooks
 from connectors.publish import Publisher
 from connectors.source import Feed, Opener
 from schemas.channels import load_channel, load_channels
@@ -69,9 +71,15 @@ def main() -> None:
         raise SystemExit(2) from None
     start_http_server(settings.metrics_port("connectors"), addr=settings.bind, registry=COLLECTORS)
     threads = [threading.Thread(target=feed.run, daemon=True) for feed in running]
+    if not os.environ.get("QUANYU_CHANNELS"):
+        threads.append(
+            threading.Thread(
+                target=webhooks.run, args=(settings, stop), daemon=True, name="webhooks"
+            )
+        )
     for thread in threads:
         thread.start()
-    log.info("connectors run", feeds=len(threads))
+    log.info("connectors run", feeds=len(running))
     stop.wait()
     for thread in threads:
         thread.join(8.0)

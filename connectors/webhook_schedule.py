@@ -299,7 +299,7 @@ class Schedule:
         step, queue = delivery.step, delivery.queue
         del queue.by_age[delivery]
         partition = self._partitions.get(step.partition)
-        if partition is not None and partition.by_offset.get(step.offset) is delivery:
+        if partition is not None:
             del partition.by_offset[step.offset]
         order = queue.orders[step.order_id]
         was_first = order[0] is delivery

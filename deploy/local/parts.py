@@ -67,7 +67,13 @@ def pipeline_parts(settings: Settings) -> list[Part]:
         # Static members of their groups: restarted, they have their partitions back at once.
         part("worker", "streams.worker", metrics("worker"), "/metrics", QUANYU_INSTANCE="worker-0"),
         part("sink", "connectors.sink", metrics("sink"), "/metrics", QUANYU_INSTANCE="sink-0"),
-        part("connectors", "connectors", metrics("connectors"), "/metrics"),
+        part(
+            "connectors",
+            "connectors",
+            metrics("connectors"),
+            "/metrics",
+            QUANYU_INSTANCE="connectors-0",
+        ),
         part("monitor", "deploy.monitor", metrics("monitor"), "/metrics"),
         part("screen", "deploy.gateway", settings.screen_port, "/healthz"),
     ]
