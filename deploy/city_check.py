@@ -23,7 +23,8 @@ import yaml
 from shapely.errors import ShapelyError
 
 from deploy import city_build
-from schemas.city import CITIES_DIR, CityPack, Synthesis, city_folder, load_city
+from schemas.channels import channel_names
+from schemas.city import CITIES_DIR, CityPack, DutyRule, Synthesis, city_folder, load_city
 from schemas.documents import yaml_line
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, is_code
@@ -202,6 +203,12 @@ def _document(city: CityPack) -> Iterator[Finding]:
         elif day.isoweekday() not in calendar.weekend:
             what = f"{day} is no day of the weekend"
             yield fault(what, "name only days that are worked instead", "calendar", "workdays")
+    years = sorted(calendar.years)
+    missing = sorted(set(range(years[0], years[-1])) - set(years)) if years else []
+    if missing or not years:
+        what = f"none of {', '.join(map(str, missing))}" if years else "none"
+        remedy = "add them: without holidays a year's work time is not known, and has no deadlines"
+        yield fault(what, remedy, "calendar", "holidays")
     for code in city.merge.classes:
         if not any(known.startswith(code) for known in city.classes):
             what = f"no class of taxonomy.csv begins with {code!r}"
@@ -268,6 +275,43 @@ def _duties(city: CityPack) -> Iterator[Finding]:
         if department and department.level == "city" and rule.level != "city":
             what = f"{rule.level!r}; {rule.department} is a department of the city"
             yield Finding(path, rule.line, "level", what, "write city, or change city.yaml")
+    yield from _ties(city, path)
+    channels = set(channel_names())
+    for name, condition in city.conditions.items():
+        for channel in condition.channels:
+            if channel not in channels:
+                where = city.folder / "city.yaml"
+                root = yaml.compose(where.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+                field = ("conditions", name, "channels")
+                what = f"no channel {channel!r}"
+                remedy = f"write some of {', '.join(sorted(channels))}"
+                yield Finding(str(where), yaml_line(root, field), ".".join(field), what, remedy)
+
+
+def _ties(city: CityPack, path: str) -> Iterator[Finding]:
+    """Two rules of which neither is more specific, and classes that have rules for some events only."""
+    seen: dict[tuple[str, str, int], DutyRule] = {}
+    for rule in city.duties:
+        rank = city.conditions[rule.condition].rank if rule.condition else 0
+        first = seen.setdefault((rule.class_code, rule.area, rank), rule)
+        if first is not rule:
+            what = (
+                f"{rule.condition} has the rank {rank} of {first.condition} in line {first.line}: "
+                "where both hold neither goes before"
+            )
+            remedy = "give one of the conditions another rank in city.yaml"
+            yield Finding(path, rule.line, "condition", what, remedy)
+    general = {r.class_code for r in city.duties if not r.condition and not r.area}
+    told: set[str] = set()
+    for rule in city.duties:
+        code = rule.class_code
+        if code in general | told or code[:2] in general or code not in city.classes:
+            continue
+        if set(city.classes[code].departments) & {*city.departments}:
+            continue
+        told.add(code)
+        what = f"{code} has rules for some of its events only"
+        yield Finding(path, rule.line, "class_code", what, "add a line without condition and area")
 
 
 def _units(city: CityPack) -> Iterator[Finding]:

@@ -25,10 +25,11 @@ AREAS = (
         "event",
         "review",
         "order",
+        "duty",
         "webhooks",
         "trace",
     ),
-    *("evaluate", "train", "bench", "faults", "demo"),
+    *("evaluate", "report", "train", "bench", "faults", "demo"),
 )
 
 #: It ran and the answer is bad / it could not run.

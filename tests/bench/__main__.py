@@ -13,7 +13,7 @@ from rich.table import Table
 from deploy import city_build
 from schemas.city import load_city
 from schemas.settings import Settings
-from tests.bench import channels, decisions, end_to_end, places, suggest, texts, transport
+from tests.bench import channels, decisions, dispatch, end_to_end, places, suggest, texts, transport
 
 
 def machine() -> dict[str, Any]:
@@ -46,10 +46,12 @@ def main() -> None:
     pure = decisions.run()
     located = places.run()
     read = texts.run()
+    sent = dispatch.run()
     progress.print("suggestions …")
     suggested = suggest.run()
     result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
     result |= {"channels": carried, "places": located, "texts": read, "suggest": suggested}
+    result["dispatch"] = sent
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -74,6 +76,8 @@ def main() -> None:
     for name, value in located.items():
         table.add_row(f"pure: {name.replace('_per_s', '/s')} located", f"{value:,}")
     for name, value in read.items():
+        table.add_row(f"pure: {name.replace('_per_s', '/s')}", f"{value:,}")
+    for name, value in sent.items():
         table.add_row(f"pure: {name.replace('_per_s', '/s')}", f"{value:,}")
     for name, value in suggested.items():
         table.add_row(f"suggest: {name}", f"{value:,}")

@@ -167,6 +167,63 @@ def test_several_faults_are_told_at_once(spoil: Spoil) -> None:
     ]
 
 
+CONDITIONS = """conditions:
+  大路: {meaning: 大路, rank: 3, roads: [沿河路]}
+  雨季: {meaning: 雨季, rank: RANK, season: ["05-15", "09-30"]}
+  告警: {meaning: 告警, rank: 9, channels: [CHANNEL]}
+calendar:"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "channel", "line", "file", "field", "at"),
+    [
+        ("3", "iot", "0102,雨季,,雨水局,city,1uh,井盖已补,", "duty.csv", "condition", "雨季"),
+        ("4", "loT", "", "city.yaml", "conditions.告警.channels", "loT"),
+        ("4", "iot", "2999,雨季,,值班室,city,1uh,答复,", "duty.csv", "class_code", "2999"),
+        ("4", "iot", "0102,雨季,,雨水局,city,1uh,井盖已补,", "", "", ""),
+    ],
+)
+def test_two_equal_rules_a_gap_and_a_channel_that_is_none_are_found(
+    spoil: Spoil, rank: str, channel: str, line: str, file: str, field: str, at: str
+) -> None:
+    conditions = CONDITIONS.replace("RANK", rank).replace("CHANNEL", channel)
+    folder = spoil("city.yaml", "calendar:", conditions)
+    with (folder / "duty.csv").open("a", encoding="utf-8") as out:
+        out.write(f"0102,大路,,雨水局,city,1uh,井盖已补,\n{line}\n")
+    findings = check_pack(str(folder), points=10).findings
+    if not file:
+        assert findings == []
+        return
+    found = only(findings, folder, file, field)
+    assert found.line == line_of(folder / file, at)
+
+
+def test_a_calendar_without_holidays_and_one_with_a_year_left_out_are_found(spoil: Spoil) -> None:
+    folder = spoil("city.yaml", 'holidays: ["2026-03-05"]', "holidays: []")
+    found = check_pack(str(folder), points=10).findings
+    only(found, folder, "city.yaml", "calendar.holidays")
+    text = (folder / "city.yaml").read_text(encoding="utf-8")
+    given = text.replace("holidays: []", 'holidays: ["2024-03-05", "2026-03-05"]')
+    (folder / "city.yaml").write_text(given, encoding="utf-8")
+    load_city.cache_clear()
+    found = check_pack(str(folder), points=10).findings
+    assert "2025" in only(found, folder, "city.yaml", "calendar.holidays").what
+
+
+def test_duty_explain_tells_rule_deadline_and_way_without_an_event() -> None:
+    asked = ["duty", "explain", "--class", "0110", "--grid", "410102001"]
+    run = CliRunner().invoke(create_app(), [*asked, "--text", "花园路路面破损", "--json"])
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert (told["rule"], told["unit_code"]) == ("0110 主干道", "410102-SZ")
+    assert [rule["rule"] for rule in told["rules"] if rule["applies"]] == ["0110 主干道"]
+    assert told["due_at"] == told["opened_at"] + 24 * 3_600_000
+    assert [centre["level"] for centre in told["escalation"]] == ["street", "district", "city"]
+    plain = CliRunner().invoke(create_app(), asked)
+    assert "duty.csv:" in plain.stdout
+    wrong = CliRunner().invoke(create_app(), ["duty", "explain", "--class", "0110"])
+    assert isinstance(wrong.exception, QuanyuError)
+
+
 def test_a_street_in_no_unit_is_found(spoil: Spoil) -> None:
     folder = spoil("units.csv", "|990171", "")
     found = only(check_pack(str(folder), points=10).findings, folder, "units.csv", "members")

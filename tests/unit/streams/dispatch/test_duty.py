@@ -59,7 +59,7 @@ def duties(pack: CityPack) -> DutyList:
     return DutyList(pack)
 
 
-def event(class_code: str, grid_code: str, title: str = "", **fields: Any) -> Mapping[str, Any]:
+def event(class_code: str, grid_code: str, title: str = "", **fields: Any) -> dict[str, Any]:
     return {
         "class_code": class_code, "district_code": grid_code[:6], "grid_code": grid_code,
         "title": title, "address": "", "opened_at": AT,
@@ -130,7 +130,8 @@ def test_a_returned_order_goes_to_rules_partners_and_centres_up_to_the_city(
     duties: DutyList,
 ) -> None:
     asked = event("0101", LONG_BANK, "沿河路积水")
-    way, tried = [], []
+    way: list[tuple[str, str]] = []
+    tried: list[str] = []
     while (duty := duties.next(asked, tried)) is not None:
         way.append((duty.unit_code, duty.rule))
         tried.append(duty.unit_code)
@@ -208,7 +209,7 @@ def test_every_line_of_the_big_citys_list_has_the_duty_somewhere() -> None:
         if code not in big.classes:
             code = next(known for known in big.classes if known.startswith(rule.class_code))
         asked = event(code, rule.area or "410102001")
-        held = {"conditions": (rule.condition,) if rule.condition else ()}
+        held: dict[str, Any] = {"conditions": (rule.condition,) if rule.condition else ()}
         names = {duty.rule for duty in duties.chain(asked | held)}
         wanted = " ".join(filter(None, (rule.class_code, rule.condition, rule.area)))
         fits = [c.rule for c in duties.explain(asked | held).considered]
