@@ -1,22 +1,27 @@
 """What the three steps cost without broker and engine: decode, decide and encode of a simulated day.
 
-The sum bounds what one core can do; the difference to the end-to-end figure is what moving costs.
+The sum bounds what one core can do; the difference to the end-to-end figure is what moving costs. Merge is
+measured once more with many open events of other matters in its state.
 """
 
 import gc
 import time
 from typing import Any
 
+import msgspec
+
 from connectors.mapping import to_raw_report
 from connectors.simulator import Simulation, load_numbers
 from schemas.channels import load_channel
 from schemas.city import load_city
 from schemas.codec import default_codec
+from schemas.ids import event_id
 from schemas.settings import Settings
 from streams.batch import Batch, Output, Step
 from streams.dispatch.decide import DispatchStep
 from streams.intake.decide import IntakeStep
-from streams.merge.decide import MergeStep
+from streams.merge.decide import DEVICE, DIARY, MergeStep
+from streams.merge.state import event_of, to_json
 
 SEED = 4101
 #: Reports a second of the simulated day.
@@ -24,6 +29,12 @@ RATE = 500.0
 NOW_MS = 1_790_000_000_000
 #: What the transport cuts at most; a small batch pays more per report.
 BATCH = 4_000
+#: Open events of a city in whose midst a report is decided.
+OPEN_EVENTS = 100_000
+#: Degrees by which copies of events are moved: kilometres, so that they are other matters of the same city.
+NORTH, EAST = 0.013, 0.017
+#: They opened so long before the run.
+BEFORE_MS = 600_000
 
 
 def run(reports: int = 60_000) -> dict[str, Any]:
@@ -41,7 +52,7 @@ def run(reports: int = 60_000) -> dict[str, Any]:
                 to_raw_report(
                     load_channel(report.channel),
                     report.native,
-                    received_at=NOW_MS,
+                    received_at=NOW_MS + round(report.due_s * 1000),
                     connector="bench",
                 )
             )
@@ -50,17 +61,23 @@ def run(reports: int = 60_000) -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
-    intake, decided = _seconds(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
-    merge, merged = _seconds(MergeStep(city, codec), "reports", _to(decided, "reports"))
+    intake, decided, _ = _seconds(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
+    accepted = _to(decided, "reports")
+    merge, merged, stored = _seconds(MergeStep(city, codec), "reports", accepted)
+    known = _elsewhere(stored)
+    amidst, _, _ = _seconds(MergeStep(city, codec), "reports", accepted, known)
     events = _to(merged, "events")
-    dispatch, dispatched = _seconds(DispatchStep(city, codec), "events", events)
+    dispatch, dispatched, _ = _seconds(DispatchStep(city, codec), "events", events)
     seconds = {"intake": intake, "merge": merge, "dispatch": dispatch}
     whole = sum(seconds.values())
     return {
         "reports": reports,
-        "accepted": len(_to(decided, "reports")),
+        "accepted": len(accepted),
         "events": len(_to(dispatched, "orders")),
-        "us_per_report": {name: round(s / reports * 1e6, 1) for name, s in seconds.items()},
+        "us_per_report": {
+            **{name: round(s / reports * 1e6, 1) for name, s in seconds.items()},
+            f"merge, {len(known):,} other events open": round(amidst / reports * 1e6, 1),
+        },
         "total_us_per_report": round(whole / reports * 1e6, 1),
         "reports_per_s_per_core": round(reports / whole),
     }
@@ -70,10 +87,41 @@ def _to(outputs: list[Output], topic: str) -> list[bytes | None]:
     return [output.value for output in outputs if output.topic == topic]
 
 
-def _seconds(step: Step[Any], topic: str, values: list[bytes | None]) -> tuple[float, list[Output]]:
-    """CPU seconds of a step over all values in batches of one partition, and what it wrote."""
-    state = step.restore(topic, 0, {})
+def _elsewhere(stored: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """As many open events as a city has: those of a run, each moved to other places and named anew."""
+    events = [
+        event_of(value) for key, value in stored.items() if not key.startswith((DIARY, DEVICE))
+    ]
+    copies: dict[bytes, bytes] = {}
+    for turn in range(1, -(-OPEN_EVENTS // len(events)) + 1):
+        for event in events[: OPEN_EVENTS - len(copies)]:
+            identity = event_id(f"{turn}/{event.first_report_id}")
+            copy = msgspec.structs.replace(event, id=identity, tokens=[], learnt=[], device="")
+            copy.address, copy.building = (
+                f"{turn}{event.address}",
+                event.building and f"{turn}/{event.building}",
+            )
+            if event.lon is not None and event.lat is not None:
+                copy.lon, copy.lat = event.lon + turn * EAST, event.lat + turn * NORTH
+            for name in ("at", "last_at", "opener_occurred_at", "updated_at"):
+                setattr(copy, name, getattr(copy, name) - BEFORE_MS)
+            copies[identity.encode()] = to_json(copy)
+    return copies
+
+
+def _seconds(
+    step: Step[Any],
+    topic: str,
+    values: list[bytes | None],
+    known: dict[bytes, bytes] | None = None,
+) -> tuple[float, list[Output], dict[bytes, bytes]]:
+    """CPU seconds of a step over all values in batches of one partition, what it wrote, its state topic.
+
+    ``known``: what the state topic holds before.
+    """
+    state = step.restore(topic, 0, known or {})
     outputs: list[Output] = []
+    changes: list[tuple[bytes, bytes | None]] = []
     started = time.process_time()
     for start in range(0, len(values), BATCH):
         run_of = values[start : start + BATCH]
@@ -81,8 +129,12 @@ def _seconds(step: Step[Any], topic: str, values: list[bytes | None]) -> tuple[f
         batch = Batch(
             topic, 0, [None] * len(run_of), run_of, offsets, [NOW_MS] * len(run_of), [None] * len(run_of)
         )  # fmt: skip
-        outputs += step.decide(state, batch, NOW_MS).outputs
-    return time.process_time() - started, outputs
+        decision = step.decide(state, batch, NOW_MS)
+        outputs += decision.outputs
+        changes += decision.changes
+    seconds = time.process_time() - started
+    stored = {key: value for key, value in dict(changes).items() if value is not None}
+    return seconds, outputs, stored
 
 
 if __name__ == "__main__":
