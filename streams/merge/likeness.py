@@ -1,8 +1,8 @@
 """How alike two reports are: distance, words, addresses, bodies. Pure."""
 
 import hashlib
-import itertools
 import math
+import operator
 import re
 import unicodedata
 from functools import lru_cache
@@ -23,7 +23,7 @@ def metres(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
 @lru_cache(maxsize=50_000)
 def character_pairs(text: str) -> frozenset[str]:
     """The pairs of neighbouring characters of a text."""
-    return frozenset(map("".join, itertools.pairwise(text)))
+    return frozenset(map(operator.add, text, text[1:]))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
