@@ -192,8 +192,8 @@ class StageTimes(_Model):
     Handling (处置) takes what the duty rule says. Sources of the defaults: review in 5 minutes as in
     Zhoukou's rule for direct dispatch; dispatch within 1 h, 2 h or 24 h by Beijing's local standard of 2023
     for its hotline; first response within 30 minutes to 2 h where a fault or danger is reported, by the rule
-    of 2017 for the mayor's telephone of a provincial capital. Signing in 4 work hours and all times of the check are
-    ours.
+    of 2017 for a provincial capital's telephone of its mayor. Signing in 4 work hours and all times of the
+    check are ours.
     """
 
     accept: _Limits = _limits("5min", "5min", "5min")
