@@ -48,7 +48,7 @@ GATHER: dict[str, tuple[float, int]] = {"mailbox": (3.0, 200)}
 #: What the departments read and where they ask; how long they wait for the next record, for a broker that is
 #: away, for each other's first look, and, when all is told, for the answers to what they asked.
 ORDERS, ANSWERS, ACTIONS = "orders", "action.outcomes", "order.actions"
-READ_S, AWAY_S, LOOK_S, ANSWER_S = 0.05, 1.0, 15.0, 30.0
+READ_S, AWAY_S, LOOK_S, ANSWER_S = 0.05, 1.0, 15.0, 60.0
 #: They go on for so long after the last report, so that it has its first steps, too.
 GRACE_S = 10.0
 
