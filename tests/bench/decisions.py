@@ -101,6 +101,7 @@ def _elsewhere(stored: dict[bytes, bytes]) -> dict[bytes, bytes]:
                 f"{turn}{event.address}",
                 event.building and f"{turn}/{event.building}",
             )
+            copy.grid_code = f"{turn}{event.grid_code}"
             if event.lon is not None and event.lat is not None:
                 copy.lon, copy.lat = event.lon + turn * EAST, event.lat + turn * NORTH
             for name in ("at", "last_at", "opener_occurred_at", "updated_at"):
