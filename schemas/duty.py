@@ -80,6 +80,8 @@ class Condition(BaseModel):
         ``text``: title and address; ``said``: which of :attr:`words_asked` are in it; ``special_name``: of
         the event's special grid, else empty; ``day``: of its opening in the city, MM-DD.
         """
+        if self.only_words and said.isdisjoint(self.words_asked):
+            return False
         if self.season and not _within(day, *self.season):
             return False
         if not said.isdisjoint(self.unless):

@@ -29,7 +29,7 @@ FALLBACK = "fallback:属地兜底"
 #: What an event says of itself where the duty list reads it; only these four must be there.
 ASKED = ("class_code", "district_code", "grid_code", "opened_at")
 
-_DAY_MS = 24 * 3600 * 1000
+_QUARTER_MS = 900 * 1000
 
 
 def rule_name(rule: DutyRule) -> str:
@@ -58,9 +58,10 @@ class Explanation:
 
 
 class _Asked(NamedTuple):
-    """Conditions by name, their words by first character, and the first characters."""
+    """Conditions by name, those of them that may hold without a word, and words by first character."""
 
     conditions: tuple[tuple[str, Condition], ...]
+    silent: tuple[tuple[str, Condition], ...]
     words: Mapping[str, tuple[str, ...]]
     firsts: frozenset[str]
 
@@ -69,7 +70,8 @@ def _asked(conditions: Mapping[str, Condition]) -> _Asked:
     words: dict[str, tuple[str, ...]] = {}
     for word in {word for condition in conditions.values() for word in condition.words_asked}:
         words[word[0]] = (*words.get(word[0], ()), word)
-    return _Asked(tuple(conditions.items()), words, frozenset(words))
+    silent = tuple((name, each) for name, each in conditions.items() if not each.only_words)
+    return _Asked(tuple(conditions.items()), silent, words, frozenset(words))
 
 
 _NOTHING = _asked({})
@@ -163,20 +165,21 @@ class DutyList:
 
     def holding(self, event: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the conditions that hold for an event, of those that decide in its class."""
-        conditions, words, firsts = self._asked.get(event["class_code"], _NOTHING)
+        conditions, silent, words, firsts = self._asked.get(event["class_code"], _NOTHING)
         if not conditions:
             return ()
         text = f"{event.get('title') or ''}\n{event.get('address') or ''}"
         said = {word for first in firsts & set(text) for word in words[first] if word in text}
+        # Most texts say none of the words.
+        asked = conditions if said else silent
+        if not asked:
+            return ()
         grid = event["grid_code"]
         special = self._city.special_names.get(grid, "") if SPECIAL_CODE.match(grid) else ""
         opened_at = event["opened_at"]
-        day = self._day(opened_at // _DAY_MS, opened_at % _DAY_MS // 900_000)
+        day = self._day(opened_at // _QUARTER_MS)
         return tuple(
-            name
-            for name, condition in conditions
-            if (not condition.only_words or not said.isdisjoint(condition.words_asked))
-            and condition.holds(event, text, said, special, day)
+            name for name, condition in asked if condition.holds(event, text, said, special, day)
         )
 
     def explain(self, event: Mapping[str, Any]) -> Explanation:
@@ -294,9 +297,9 @@ class DutyList:
     def _department_codes(self) -> Mapping[str, str]:
         return {department.code: name for name, department in self._city.departments.items()}
 
-    def _day_of(self, day: int, quarter: int) -> str:
-        """MM-DD in the city of a quarter of an hour (no zone is finer)."""
-        instant = datetime.fromtimestamp(day * 86_400 + quarter * 900, UTC)
+    def _day_of(self, quarter: int) -> str:
+        """MM-DD in the city of a quarter of an hour, counted from the epoch; no zone is finer."""
+        instant = datetime.fromtimestamp(quarter * 900, UTC)
         return instant.astimezone(self._zone).strftime("%m-%d")
 
 
