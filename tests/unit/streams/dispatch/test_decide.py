@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.ids import order_id, transition_id
-from streams.dispatch.decide import DispatchStep, Duty, DutyList
+from streams.dispatch.decide import DispatchStep
 from tests.unit.streams.batches import NOW, Record, batch, cut, records, run
-from tests.unit.tiny_city import EAST, HARBOUR, WEST
+from tests.unit.tiny_city import WEST
 
 TOPIC = "events"
 HOUR = 3_600_000
@@ -34,24 +34,6 @@ def event(name: str = "e1", version: int = 1, **fields: Any) -> Record:
 def orders(step: DispatchStep, codec: Codec, *events: Record) -> list[Record]:
     values = [codec.encode("Event", each) for each in events]
     return records(codec, run(step, [batch(values, TOPIC)])[0], "orders")
-
-
-@pytest.mark.parametrize(
-    ("class_code", "district", "duty"),
-    [
-        ("0101", WEST, Duty("990100-YS", "雨城雨水局", "city", "0101:雨水局")),
-        ("0201", WEST, Duty("990103-JD", "西山区街灯队", "district", "0201:街灯队")),
-        ("0201", HARBOUR, Duty("990171-JD", "雨城港区街灯队", "district", "0201:街灯队")),
-        ("0202", EAST, Duty("990102-ZB", "东湾区值班室", "district", "fallback:属地兜底")),
-        ("7777", EAST, Duty("990102-ZB", "东湾区值班室", "district", "fallback:属地兜底")),
-        ("7777", "123456", Duty("123456-ZB", "123456值班室", "district", "fallback:属地兜底")),
-    ],
-)
-def test_the_pack_says_who_handles_a_class_and_the_district_whoever_else(
-    city: CityPack, class_code: str, district: str, duty: Duty
-) -> None:
-    duties = DutyList(city)
-    assert duties.duty(class_code, district) == duties.duty(class_code, district) == duty
 
 
 def test_an_order_carries_unit_deadline_and_rule(step: DispatchStep, codec: Codec) -> None:
