@@ -159,10 +159,9 @@ def _split(
         if opener is None:
             return Refusal("unknown_report", f"report {first.report} must come with the action")
         new = placer.opened(opener, identity, first.key)
-        new.was = first.relation
     elif new.count:
         return Refusal("other_event", f"event {identity}, which that report opened, has reports")
-    new.merged_into = None
+    new.merged_into, new.was = None, first.relation
     state.events[identity] = new
     placer.anchor(state, new, None)
     _leave(state, event, new, leaving, reason, changes)

@@ -22,6 +22,7 @@ from streams.intake.classify import KeywordClassifier
 from streams.merge.burst import Bursts
 from streams.merge.by_hand import Refusal, act, member
 from streams.merge.likeness import address_key, body_key
+from streams.merge.photos import photo_tokens
 from streams.merge.place import Changes, Placer, in_order
 from streams.merge.state import (
     HORIZON_MS,
@@ -360,9 +361,7 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy, also: str = "") -> S
     body = "" if report["device"] else body_key(text, policy.body_characters)
     if body:
         tokens.append(f"b:{body}")
-    tokens += [
-        f"m:{medium[7:71]}" for medium in report["media"][:20] if medium.startswith("sha256:")
-    ]
+    tokens += photo_tokens(report["media"])
     building, part = address_key(report["address"]), False
     if policy.part and (report["lon"] is None or policy.rule(class_code).mode == "address"):
         words = f"{title} {text}".lower()

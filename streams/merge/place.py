@@ -23,6 +23,7 @@ from schemas.grids import METRES_PER_DEGREE
 from schemas.ids import event_id
 from schemas.merge_policy import MergePolicy, Rule
 from streams.merge.likeness import character_pairs, jaccard, metres, name_key
+from streams.merge.photos import same_photo
 from streams.merge.state import (
     ARCHIVE_KEPT,
     HORIZON_MS,
@@ -258,10 +259,17 @@ class Placer:
                 if holder[0] < seen.at - self._body_ms or _apart(seen, event):
                     continue
                 reason = "the same long text"
-            elif kind == "m":
+            elif kind in "mhp":
                 if not self._akin(seen.class_code, event.class_code):
                     continue
                 reason = "the same photo"
+                if kind != "m":
+                    # Two pictures look alike more easily than they are alike: the place must not deny it.
+                    if _apart(seen, event) or not same_photo(
+                        seen.tokens, (entry[0] for entry in event.tokens)
+                    ):
+                        continue
+                    reason = "a photo that looks the same"
             else:
                 reason = "handed over from one channel to the other"
             return self._join(state, seen, event, 1.0, reason, teaches=True)

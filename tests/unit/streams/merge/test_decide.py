@@ -488,3 +488,24 @@ def test_what_is_handed_over_from_nowhere_goes_to_the_event_at_its_own_place(
         report("d", 10.0, **HOUSE, forwarded_from="test/a"),
     )
     assert vague["event_id"] != known["event_id"] == late["event_id"]
+
+
+@pytest.mark.parametrize(
+    ("look", "fields", "joins"),
+    [
+        ("00ff00ff00ff00fe", {}, True),
+        ("00ff00ff00ff0000", {}, False),
+        ("00ff00ff00ff00fe", {"class_code": "0201"}, False),
+        ("00ff00ff00ff00fe", {"lat": IN_WEST[1] + 600 / METRES_PER_DEGREE}, False),
+    ],
+    ids=["one bit", "another picture", "another class", "far away"],
+)
+def test_a_photo_that_looks_the_same_joins_where_class_and_place_do_not_deny_it(
+    step: MergeStep, codec: Codec, look: str, fields: Record, joins: bool
+) -> None:
+    first = report("r1", media=["sha256:" + "0" * 64 + " phash:00ff00ff00ff00ff"])
+    media = ["sha256:" + "1" * 64 + f" phash:{look}"]
+    second = report("r2", 400.0, title="abc", text="xyz", media=media, **fields)
+    _, link = links(step, codec, first, second)
+    assert (link["event_id"] == event_id("r1")) is joins
+    assert not joins or link["reason"] == "a photo that looks the same"
