@@ -17,7 +17,7 @@ from typing import Any
 import fastavro
 from fastavro.types import Schema
 
-from schemas.compiled import Reader, Writer, reader, writer
+from schemas.compiled import Reader, Writer, inlined, reader, writer
 from schemas.errors import QuanyuError
 from schemas.registry import SchemaIds, schema_ids
 from schemas.settings import Settings
@@ -58,6 +58,7 @@ class Codec:
         }
         self._plain_readers: dict[str, Reader] = {}
         self._plain_writers: dict[str, Writer] = {}
+        self._fields: dict[str, list[Any]] = {}
         newest: dict[str, int] = {}
         for name, version in parsed:
             newest[name] = max(version, newest.get(name, 0))
@@ -67,6 +68,7 @@ class Codec:
                 self._newest[name] = HEADER.pack(MAGIC, schema_id), schema
                 self._readers[schema_id] = name, schema, None
                 plain = plain_instants(ids.schemas[name, version])
+                self._fields[name] = inlined(plain, {})["fields"]
                 if read := reader(plain, HEADER.size):
                     self._plain_readers[name] = read
                 if write := writer(plain, self._newest[name][0]):
@@ -89,6 +91,38 @@ class Codec:
             out.write(header)
             fastavro.schemaless_writer(out, schema, record)
             return out.getvalue()
+
+        return encode
+
+    def pair_encoder(
+        self, one: str, other: str
+    ) -> Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[bytes, bytes]]:
+        """A function that frames a record of each kind; fields that end both kinds are written once.
+
+        The records must agree in those fields.
+        """
+        apart = self.encoder(one), self.encoder(other)
+        fields = [self._fields[name] for name in (one, other)]
+        shared = 0
+        for mine, theirs in zip(*map(reversed, fields), strict=False):
+            if (mine["name"], mine["type"]) != (theirs["name"], theirs["type"]):
+                break
+            shared += 1
+        heads = [
+            writer({"type": "record", "fields": own[: len(own) - shared]}, self._newest[name][0])
+            for own, name in zip(fields, (one, other), strict=True)
+        ]
+        end = writer({"type": "record", "fields": fields[0][len(fields[0]) - shared :]}, b"")
+
+        def encode(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[bytes, bytes]:
+            head, tail = heads
+            if head is not None and tail is not None and end is not None:
+                try:
+                    both = end(mine)
+                    return head(mine) + both, tail(theirs) + both
+                except Exception:  # noqa: S110 - fastavro knows defaults, and says what does not fit
+                    pass
+            return apart[0](mine), apart[1](theirs)
 
         return encode
 

@@ -16,6 +16,10 @@ Writer = Callable[[Mapping[str, Any]], bytes]
 LENGTHS = bytes(byte >> 1 if byte < 128 and byte % 2 == 0 else 255 for byte in range(256))
 #: A length below 64 → its one byte.
 SHORT = tuple(bytes([number << 1]) for number in range(64))
+#: Fourteen bits of a number → their two bytes when more follow, and when none do.
+MORE = tuple(bytes([number & 127 | 128, number >> 7 | 128]) for number in range(16384))
+LAST = tuple(more[:1] + bytes([more[1] & 127]) for more in MORE)
+LAST = tuple(bytes([number]) if number < 128 else LAST[number] for number in range(16384))
 
 
 class NotPlainError(ValueError):
@@ -28,7 +32,7 @@ def reader(schema: Any, skip: int) -> Reader | None:
     ``schema`` is a record's, not parsed. None when it has a shape that is not known here. The function
     raises any exception on bytes that are not plainly one record.
     """
-    fields = _inlined(schema, {})["fields"]
+    fields = inlined(schema, {})["fields"]
     lines = [f"p = {skip}"]
     try:
         for number, field in enumerate(fields):
@@ -45,7 +49,7 @@ def writer(schema: Any, header: bytes) -> Writer | None:
     """A function from records to ``header`` and their bytes, on the terms of :func:`reader`."""
     lines = [f"out = bytearray({header!r})"]
     try:
-        for field in _inlined(schema, {})["fields"]:
+        for field in inlined(schema, {})["fields"]:
             lines += [f"v = r[{field['name']!r}]", *_write(field["type"], "v")]
     except NotPlainError:
         return None
@@ -74,19 +78,19 @@ def _indented(lines: list[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def _inlined(schema: Any, named: dict[str, Any]) -> Any:
+def inlined(schema: Any, named: dict[str, Any]) -> Any:
     """The schema with each later use of a named type replaced by its definition."""
     if isinstance(schema, str):
         return named.get(schema, schema)
     if isinstance(schema, list):
-        return [_inlined(branch, named) for branch in schema]
+        return [inlined(branch, named) for branch in schema]
     if schema["type"] == "record":
-        fields = [{**f, "type": _inlined(f["type"], named)} for f in schema["fields"]]
+        fields = [{**f, "type": inlined(f["type"], named)} for f in schema["fields"]]
         return {**schema, "fields": fields}
     if schema["type"] == "enum":
         named[schema["name"]] = schema
     elif schema["type"] == "array":
-        return {**schema, "items": _inlined(schema["items"], named)}
+        return {**schema, "items": inlined(schema["items"], named)}
     return schema
 
 
@@ -177,14 +181,13 @@ def _write(schema: Any, value: str) -> list[str]:
     raise NotPlainError
 
 
-def _varint(number: int) -> bytearray:
+def _varint(number: int) -> bytes:
     """Bytes of a number that is zigzag already."""
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return out
+    out = b""
+    while number > 16383:
+        out += MORE[number & 16383]
+        number >>= 14
+    return out + LAST[number]
 
 
 def _number(data: bytes, place: int) -> tuple[int, int]:

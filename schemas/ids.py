@@ -12,7 +12,7 @@ _SEED = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
 
 
 def _uuid5(*parts: str | int) -> str:
-    joined = "".join(f"{len(text)}:{text}" for text in map(str, parts))
+    joined = "".join([f"{len(text)}:{text}" for text in map(str, parts)])
     digest = _SEED.copy()
     digest.update(joined.encode("utf-8", "surrogatepass"))
     text = digest.hexdigest()
@@ -54,3 +54,8 @@ def order_id(event: str, unit_code: str, sequence: int = 0) -> str:
 def transition_id(order: str, version: int) -> str:
     """Id of the step that gave an order its version."""
     return _uuid5("transition", order, version)
+
+
+def action_id(action: str, cause: str, target: str) -> str:
+    """Id of an action that the pipeline itself asks for: what, caused by what, on what."""
+    return _uuid5("action", action, cause, target)

@@ -76,7 +76,8 @@ def main() -> None:
         if "merge" in agents:
             batch_agent(app, settings, MergeStep(city, codec), ["reports"])
         if "dispatch" in agents:
-            batch_agent(app, settings, DispatchStep(city, codec), ["events"])
+            dispatch = DispatchStep(city, codec)
+            batch_agent(app, settings, dispatch, ["events"], timers=dispatch.tick)
         metrics.BUILD_INFO.labels("0.1.0", city.name).set(1)
         _answer_once_assigned(app, settings)
     except QuanyuError as error:

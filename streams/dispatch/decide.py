@@ -1,86 +1,63 @@
-"""Who handles an event: one order (工单) to the unit that the duty list names, once.
+"""Dispatch: each event goes once to the unit whose duty it is, and its orders (工单) go their way to the end.
 
-First form of the duty list: the class's lead department, in the event's district or for the whole city;
-属地兜底 (the district's own centre) when the class names none that the pack knows.
+An event (topic ``events``) causes its first order; what people do with it (topic ``order.actions``, decided
+beside, with the same state) and what time alone does (:meth:`DispatchStep.tick`) cause the steps of
+:mod:`streams.dispatch.lifecycle`. This moves records in and out.
 
 An event whose reports all went to another one needs no order: its order is withdrawn (撤回), with the other
-event as the reason, and is in force again should the event get reports of its own again.
+event as the reason, and is in force again should the event get reports of its own again. An event that is
+over, by its order, is closed for merge, too; what is told of it from then on is another event, and marks an
+order that was closed less than 72 h before as closed falsely (假闭环).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from heapq import heapify, heappop, heappush
+from operator import itemgetter
 from typing import Any
 
 from schemas import metrics
 from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
-from schemas.ids import order_id, transition_id
+from schemas.ids import action_id, order_id, transition_id
 from schemas.topics import dlq_topic
 from streams.batch import Batch, Decision, Output
-from streams.dispatch.deadline import WorkClock
+from streams.dispatch.deadline import WorkClock, stages
+from streams.dispatch.duty import DutyList
+from streams.dispatch.lifecycle import (
+    BESIDE,
+    NEW,
+    OF_EVENT,
+    OPEN,
+    SETTLED,
+    Case,
+    Refusal,
+    Rules,
+    Step,
+    act,
+    first,
+    new_deadline,
+    next_notice,
+    notice,
+    told_again,
+    turn,
+)
 
+_beside = itemgetter(*BESIDE)
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
+#: What people ask for, and what became of it; what merge is to do with an event.
+ACTIONS, OUTCOMES, EVENT_ACTIONS = "order.actions", "action.outcomes", "event.actions"
+#: Orders at most of which one tick notices what time did; the next goes on.
+TICK_ORDERS = 2_000
 
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """The unit that a rule names, and which rule it was."""
-
-    unit_code: str
-    unit_name: str
-    level: str
-    rule: str
-
-
-class DutyList:
-    """Class and district → unit; pure."""
-
-    def __init__(self, city: CityPack) -> None:
-        self._city = city
-        self._cache: dict[tuple[str, str], Duty] = {}
-
-    def duty(self, class_code: str, district_code: str) -> Duty:
-        """The unit for a class in a district."""
-        key = class_code, district_code
-        found = self._cache.get(key)
-        if found is None:
-            found = self._cache[key] = self._find(class_code, district_code)
-        return found
-
-    def _find(self, class_code: str, district_code: str) -> Duty:
-        city = self._city
-        entry = city.classes.get(class_code)
-        district = city.district_name(district_code)
-        for name in entry.departments if entry else ():
-            department = city.departments.get(name)
-            if department is None:
-                continue
-            if department.level == "city":
-                return Duty(
-                    f"{city.code}-{department.code}",
-                    f"{city.name}{name}",
-                    "city",
-                    f"{class_code}:{name}",
-                )
-            return Duty(
-                f"{district_code}-{department.code}",
-                f"{district}{name}",
-                "district",
-                f"{class_code}:{name}",
-            )
-        fallback = city.fallback
-        return Duty(
-            f"{district_code}-{fallback.code}",
-            f"{district}{fallback.name}",
-            "district",
-            "fallback:属地兜底",
-        )
-
-
-#: What is kept of an order that can still change; the rest of it stands in its event.
-_KEPT = (
+#: What is kept of an event beside what stands in its order.
+EVENT = ("zone", "conditions")
+#: What was kept of an order before its life cycle was.
+_OLD = (
     "version", "state", "unit_code", "unit_name", "level", "priority",
     "opened_at", "dispatched_at", "due_at", "rule",
 )  # fmt: skip
@@ -88,38 +65,256 @@ _KEPT = (
 
 @dataclass(slots=True)
 class DispatchState:
-    """Events of one partition that have an order: event id → its order in the state topic's form."""
+    """Events of one partition that have an order: event id → its orders in the state topic's form.
+
+    ``timers``: a heap of (instant, event id); only that counts which the event's entry names.
+    """
 
     orders: dict[str, bytes] = field(default_factory=dict)
+    timers: list[tuple[int, str]] = field(default_factory=list, compare=False)
+
+
+def city_rules(city: CityPack) -> Rules:
+    """The life cycle's rules in a city."""
+    priorities = {code: entry.level for code, entry in city.classes.items()}
+    clock = WorkClock(city.calendar, city.time_zone)
+    return Rules(clock, DutyList(city), priorities, partial(stages, clock, city.stages))
 
 
 class DispatchStep:
-    """The dispatch agent's step over ``events``."""
+    """The dispatch agent's step over ``events`` and, beside, ``order.actions``."""
 
     name = "dispatch"
 
-    def __init__(self, city: CityPack, codec: Codec) -> None:
-        self._city = city
+    def __init__(self, city: CityPack, codec: Codec, rules: Rules | None = None) -> None:
         self._codec = codec
-        self._duties = DutyList(city)
-        self._clock = WorkClock(city.calendar, city.time_zone)
-        self._encode_order = codec.encoder("Order")
-        self._encode_transition = codec.encoder("OrderTransition")
+        self._rules = rules or city_rules(city)
+        self._holding = DutyList(city).holding
+        self._encode = codec.pair_encoder("Order", "OrderTransition")
+        self._encode_outcome = codec.encoder("ActionOutcome")
+        self._encode_action = codec.encoder("OrderAction")
+        self._encode_event_action = codec.encoder("EventAction")
         self._limit = DeadLetterLimit()
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> DispatchState:
         """Changes are keyed by event id. An entry ``1`` is of an order of which no more is known."""
-        return DispatchState({key.decode(): value for key, value in entries.items()})
+        state = DispatchState({key.decode(): value for key, value in entries.items()})
+        state.timers = [
+            (instant, event_id)
+            for event_id, kept in state.orders.items()
+            if (instant := _head(kept)[0])
+        ]
+        heapify(state.timers)
+        return state
 
     def entries(self, state: DispatchState) -> int:
         """Events held."""
         return len(state.orders)
 
     def decide(self, state: DispatchState, batch: Batch, now_ms: int) -> Decision:
-        """An order for each open event that has none yet; none in force for one that is merged away."""
-        events, errors = self._codec.decode_batch("Event", batch.values)
-        self._limit.count(len(batch), len(errors))
+        """What events cause: orders; and what people did: their steps, and an outcome for each action."""
         decision = Decision()
+        cases: dict[str, Case] = {}
+        if batch.topic == ACTIONS:
+            for action in self._decoded("OrderAction", batch, decision):
+                self._act(state, cases, action, now_ms, decision)
+        else:
+            for event in self._decoded("Event", batch, decision):
+                self._told(state, cases, event, now_ms, decision)
+        _keep(state, cases, decision)
+        return decision
+
+    def tick(self, state: DispatchState, now_ms: int) -> Decision:
+        """What time alone caused by now: deadlines near or passed, each noticed once."""
+        decision = Decision()
+        cases: dict[str, Case] = {}
+        timers = state.timers
+        while timers and timers[0][0] <= now_ms and len(cases) < TICK_ORDERS:
+            instant, event_id = heappop(timers)
+            if event_id in cases or _head(state.orders[event_id])[0] != instant:
+                continue
+            case = self._case(event_id, state.orders[event_id])
+            if case is not None:
+                cases[event_id] = case
+                self._tell(case, notice(case, self._rules, now_ms), decision)
+        _keep(state, cases, decision)
+        return decision
+
+    def _told(
+        self,
+        state: DispatchState,
+        cases: dict[str, Case],
+        event: Mapping[str, Any],
+        now_ms: int,
+        decision: Decision,
+    ) -> None:
+        """An order for an open event that has none yet; none in force for one that is merged away."""
+        event_id, rules = event["event_id"], self._rules
+        into = event["merged_into"]
+        ended = event["status"] == "closed" or into is not None
+        case, kept = cases.get(event_id), state.orders.get(event_id)
+        if case is None and kept is None:
+            if not ended:
+                case, opening = first(_event(event, self._holding(event)), rules, now_ms)
+                cases[event_id] = case
+                self._tell(case, opening, decision)
+                if event["recurs_of"] is not None:
+                    decision.outputs.append(self._false_closure(event))
+            return
+        standing = case.order["state"] if case else _head(kept or b"")[1]
+        # An event that is over with reports of its own was handled: its order says how.
+        gone = ended and (into is not None or not event["report_count"])
+        if gone and standing in OPEN:
+            verb = "withdraw"
+            why = f"merged into event {into}" if into else "no report is left in the event"
+        elif not ended and standing == "WITHDRAWN":
+            verb, why = "restore", "the event has reports of its own again"
+        elif not ended and standing in SETTLED:
+            verb, why = "reopen", "reported again before the event was closed"
+        else:
+            return
+        case = case or self._case(event_id, kept or b"", event)
+        if case is None:
+            return
+        steps: list[Step] = []
+        if verb == "reopen":
+            at = event["updated_at"]
+            if at <= case.order["state_at"]:
+                return
+            steps = told_again(case, at, why, rules)
+        cases[event_id] = case
+        self._tell(case, [*steps, *turn(case, verb, why, now_ms, rules)], decision)
+
+    def _act(
+        self,
+        state: DispatchState,
+        cases: dict[str, Case],
+        action: Mapping[str, Any],
+        now_ms: int,
+        decision: Decision,
+    ) -> None:
+        """Do what somebody asks, or refuse it; either is an outcome."""
+        event_id = action["event_id"]
+        case = cases.get(event_id)
+        if case is None and (kept := state.orders.get(event_id)) is not None:
+            case = self._case(event_id, kept)
+        refusal: Refusal | None = None
+        target = action["order_id"]
+        if case is None:
+            refusal = Refusal("unknown_order", "no order of this event is known; check event_id")
+        else:
+            target = target or case.order["order_id"]
+            done = act(case, action, self._rules, now_ms)
+            if isinstance(done, Refusal):
+                refusal = done
+            else:
+                cases[event_id] = case
+                self._tell(case, done, decision)
+        outcome = {name: action[name] for name in ("action_id", "action", "actor", "role", "at")}
+        outcome |= {
+            "kind": "order",
+            "target": target,
+            "other": action["to_unit"],
+            "outcome": "refused" if refusal else "applied",
+            "reason": refusal.reason if refusal else "",
+            "detail": refusal.detail if refusal else "",
+            "decided_at": now_ms,
+        }
+        decision.outputs.append(
+            Output(OUTCOMES, action["action_id"].encode(), self._encode_outcome(outcome))
+        )
+
+    def _tell(self, case: Case, steps: Iterable[Step], decision: Decision) -> None:
+        """The order's new versions and their transitions; merge hears when the event is over, or not."""
+        key = case.event["event_id"].encode()
+        for step in steps:
+            order = step.order
+            transition = order | {
+                "transition_id": transition_id(order["order_id"], order["version"]),
+                "from_state": step.before,
+                "to_state": order["state"],
+                "actor": step.actor,
+                "role": step.role,
+                "reason": step.reason,
+                "at": step.at,
+                "action": step.verb,
+                "action_id": step.action_id,
+                "media": step.media,
+            }
+            case.frame, told = self._encode(order, transition)
+            decision.outputs.append(Output("orders", key, case.frame))
+            decision.outputs.append(Output("order.transitions", key, told))
+            if (order["state"] in SETTLED) != (step.before in SETTLED):
+                decision.outputs.append(self._event_action(case, transition))
+
+    def _event_action(self, case: Case, transition: Mapping[str, Any]) -> Output:
+        """What an order's end, or its new beginning, means for its event: merge closes or reopens it."""
+        verb = "close" if transition["to_state"] in SETTLED else "reopen"
+        event_id, zone = case.event["event_id"], case.event["zone"]
+        action = {
+            "action_id": action_id(verb, transition["transition_id"], event_id),
+            "action": verb,
+            "event_id": event_id,
+            "into": "",
+            "report_ids": [],
+            "zone": zone,
+            "actor": "system",
+            "role": "system",
+            "reason": f"order {transition['action']}",
+            "at": transition["at"],
+            "links": [],
+            "reports": [],
+        }
+        return Output(EVENT_ACTIONS, zone.encode(), self._encode_event_action(action))
+
+    def _false_closure(self, event: Mapping[str, Any]) -> Output:
+        """Ask, where the closed event's orders are, whether its closing was false: it is told again."""
+        closed, event_id = event["recurs_of"], event["event_id"]
+        action = {
+            "action_id": action_id("false_closure", event_id, closed),
+            "order_id": "",
+            "event_id": closed,
+            "action": "false_closure",
+            "version": None,
+            "actor": "system",
+            "role": "system",
+            "unit_code": "",
+            "reason": f"reported again as event {event_id}",
+            "note": "",
+            "media": [],
+            "to_unit": "",
+            "handler": "",
+            "extend_value": 0.0,
+            "extend_unit": "",
+            "visit": "",
+            "solved": "",
+            "at": event["opened_at"],
+        }
+        return Output(ACTIONS, closed.encode(), self._encode_action(action))
+
+    def _case(
+        self, event_id: str, kept: bytes, event: Mapping[str, Any] | None = None
+    ) -> Case | None:
+        """The orders of an entry; None where too little of them is known, and ``event`` is not told."""
+        head, _, frame = kept.partition(b"\n")
+        values = json.loads(head)
+        if not frame:
+            return _old_case(event, values) if event and isinstance(values, list) else None
+        (order,), errors = self._codec.decode_batch("Order", [frame])
+        if order is None:
+            raise errors[0]
+        _, _, former, done, of_event, beside = values
+        order.update(zip(BESIDE, beside, strict=True))
+        known = {name: order[name] for name in OF_EVENT}
+        known.update(zip(EVENT, of_event, strict=True))
+        return Case(known, order, former, done, frame)
+
+    def _decoded(
+        self, record: str, batch: Batch, decision: Decision
+    ) -> Iterable[Mapping[str, Any]]:
+        """The batch's records; what is none goes to the dead letters with its reason."""
+        records, errors = self._codec.decode_batch(record, batch.values)
+        self._limit.count(len(batch), len(errors))
         for index, error in errors.items():
             headers = dead_letter_headers(
                 batch.topic,
@@ -133,97 +328,55 @@ class DispatchStep:
                 Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
             )
             metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
-        for event in events:
-            if event is None:
-                continue
-            ended = event["status"] == "closed" or event["merged_into"] is not None
-            kept = state.orders.get(event["event_id"])
-            if kept is None:
-                if not ended:
-                    self._dispatch(state, event, now_ms, decision)
-            elif ended:
-                # An event that is over with reports of its own was handled: its order says how.
-                into = event["merged_into"]
-                if into is not None or not event["report_count"]:
-                    why = f"merged into event {into}" if into else "no report is left in the event"
-                    self._turn(state, event, ("DISPATCHED", "WITHDRAWN", why, now_ms), decision)
-            elif b'"WITHDRAWN"' in kept:
-                why = "the event has reports of its own again"
-                self._turn(state, event, ("WITHDRAWN", "DISPATCHED", why, now_ms), decision)
-        return decision
+        return [found for found in records if found is not None]
 
-    def _dispatch(
-        self, state: DispatchState, event: Mapping[str, Any], now_ms: int, decision: Decision
-    ) -> None:
-        entry = self._city.classes.get(event["class_code"])
-        duty = self._duties.duty(event["class_code"], event["district_code"])
-        order = {
-            "version": 1,
-            "state": "DISPATCHED",
-            "unit_code": duty.unit_code,
-            "unit_name": duty.unit_name,
-            "level": duty.level,
-            "priority": entry.level if entry else 3,
-            "opened_at": event["opened_at"],
-            "dispatched_at": now_ms,
-            "due_at": self._clock.add(now_ms, entry.deadline, entry.unit) if entry else None,
-            "rule": duty.rule,
-        }
-        self._step(state, event, order, ("UNKNOWN", duty.rule, now_ms), decision)
 
-    def _turn(
-        self,
-        state: DispatchState,
-        event: Mapping[str, Any],
-        turn: tuple[str, str, str, int],
-        decision: Decision,
-    ) -> None:
-        """Put the event's order from one state into another (from, to, why, when), if it is there."""
-        before, after, reason, at = turn
-        order = _order(state.orders[event["event_id"]])
-        if order is not None and order["state"] == before:
-            changed = order | {"version": order["version"] + 1, "state": after}
-            self._step(state, event, changed, (before, reason, at), decision)
+def _event(event: Mapping[str, Any], held: Sequence[str]) -> dict[str, Any]:
+    """What is kept of an Event record, and the duty list's conditions that hold for it."""
+    kept = {name: event[name] for name in (*OF_EVENT, "zone") if name in event}
+    return kept | {"street_code": _street(event["grid_code"]), "conditions": list(held)}
 
-    def _step(
-        self,
-        state: DispatchState,
-        event: Mapping[str, Any],
-        order: dict[str, Any],
-        step: tuple[str, str, int],
-        decision: Decision,
-    ) -> None:
-        """The order's new version, its transition (from which state, why, when) and what is kept."""
-        before, reason, at = step
-        event_id = event["event_id"]
-        key = event_id.encode()
-        identity = order_id(event_id, order["unit_code"])
-        place = {name: event[name] for name in ("class_code", "district_code")}
-        transition = place | {
-            "transition_id": transition_id(identity, order["version"]),
-            "order_id": identity,
-            "event_id": event_id,
-            "version": order["version"],
-            "from_state": before,
-            "to_state": order["state"],
-            "actor": "system",
-            "role": "system",
-            "reason": reason,
-            "unit_code": order["unit_code"],
-            "at": at,
-        }
-        whole = place | order
-        whole |= {"order_id": identity, "event_id": event_id, "grid_code": event["grid_code"]}
-        decision.outputs.append(Output("orders", key, self._encode_order(whole)))
-        decision.outputs.append(
-            Output("order.transitions", key, self._encode_transition(transition))
+
+def _street(grid_code: str) -> str:
+    return grid_code[:9] if len(grid_code) >= 9 else ""
+
+
+def _head(kept: bytes) -> tuple[int, str]:
+    """When time acts on an entry's order next (0: never), and the order's state."""
+    comma = kept.find(b",")
+    second = kept.find(b",", comma + 1)
+    # Before the life cycle was kept, the first was the order's version.
+    instant = int(kept[1:comma]) if kept[second + 1 : second + 2] == b"[" else 0
+    return instant, kept[comma + 2 : second - 1].decode()
+
+
+def _keep(state: DispatchState, cases: Mapping[str, Case], decision: Decision) -> None:
+    """The entries of events whose orders took steps, and when time acts on them next."""
+    for event_id, case in cases.items():
+        due = next_notice(case.order)
+        instant = due[0] if due else 0
+        if instant and (
+            event_id not in state.orders or _head(state.orders[event_id])[0] != instant
+        ):
+            heappush(state.timers, (instant, event_id))
+        values = (
+            instant,
+            case.order["state"],
+            case.former,
+            case.done,
+            [case.event[name] for name in EVENT],
+            _beside(case.order),
         )
-        kept = _to_json([order[name] for name in _KEPT]).encode()
+        kept = _to_json(values).encode() + b"\n" + case.frame
         state.orders[event_id] = kept
-        decision.changes.append((key, kept))
+        decision.changes.append((event_id.encode(), kept))
 
 
-def _order(kept: bytes) -> dict[str, Any] | None:
-    """An order out of the state; None for one of which only is known that there is one."""
-    values = json.loads(kept)
-    return dict(zip(_KEPT, values, strict=True)) if isinstance(values, list) else None
+def _old_case(event: Mapping[str, Any], values: Sequence[Any]) -> Case:
+    """An order that was kept before its life cycle was, with what its event says."""
+    kept = _event(event, ())
+    order = NEW | kept | dict(zip(_OLD, values, strict=True))
+    order |= {"order_id": order_id(kept["event_id"], order["unit_code"]), "before": "DISPATCHED"}
+    order |= new_deadline(order["due_at"], order["dispatched_at"])
+    order["state_at"] = order["stepped_at"] = order["dispatched_at"]
+    return Case(kept, order)

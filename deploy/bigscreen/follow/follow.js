@@ -1,6 +1,8 @@
 // A citizen follows one report. Number and secret stay in the address's fragment, which no server sees.
 import * as words from "../words.js";
 
+/** States in which the citizen is asked. */
+const RATED = ["HANDLED", "CHECKED", "REVISITED", "CLOSED"];
 const $ = (selector) => document.querySelector(selector);
 
 function line(step) {
@@ -31,8 +33,29 @@ function draw(trail) {
     return item;
   });
   $("#trail .steps").replaceChildren(...steps);
+  $("#rate").hidden = !RATED.includes(trail.state);
   $("#trail").hidden = false;
 }
+
+async function rate(button) {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const { visit, solved } = button.dataset;
+  for (const one of document.querySelectorAll("#rate button")) one.disabled = true;
+  $("#said").textContent = "提交中…";
+  try {
+    const answer = await fetch(`../trail/${encodeURIComponent(given.get("report"))}/visit`, {
+      method: "POST", body: JSON.stringify({ visit, solved }),
+      headers: { "X-Trail-Secret": given.get("secret"), "Content-Type": "application/json" },
+    });
+    if (answer.ok) await ask(given.get("report"), given.get("secret"));
+    const said = answer.status === 202 ? "已提交，请稍后再查" : answer.ok ? "谢谢，已记下您的评价。" : "现在不能评价，请稍后再试。";
+    $("#said").textContent = said;
+  } catch {
+    $("#said").textContent = "连不上服务，请检查网络后再试。";
+  }
+  for (const one of document.querySelectorAll("#rate button")) one.disabled = false;
+}
+for (const one of document.querySelectorAll("#rate button")) one.addEventListener("click", () => rate(one));
 
 async function ask(report, secret) {
   $("#said").textContent = "查询中…";

@@ -52,13 +52,13 @@ SELECT
     page.district_code AS district_code, page.grid_code AS grid_code, page.opened_at AS opened_at,
     facts.4 AS dispatched_at, facts.5 AS signed_at, facts.6 AS handled_at, facts.7 AS closed_at,
     facts.8 AS handler, facts.9 AS supervised, facts.10 AS overdue, facts.11 AS reopens, facts.12 AS closed_when,
-    title, address, lon, lat, report_count, (SELECT count() FROM found) AS total
+    title, address, point.1 AS lon, point.2 AS lat, report_count, (SELECT count() FROM found) AS total
 FROM page
 LEFT JOIN
 (
-    SELECT event_id, argMax(title, events.version) AS title, argMax(address, events.version) AS address,
-        argMax(tuple(lon, lat), events.version).1 AS lon, argMax(tuple(lon, lat), events.version).2 AS lat,
-        argMax(report_count, events.version) AS report_count
+    SELECT event_id, argMax(events.title, events.version) AS title, argMax(events.address, events.version) AS address,
+        argMax(tuple(events.lon, events.lat), events.version) AS point,
+        argMax(events.report_count, events.version) AS report_count
     FROM events
     WHERE event_id IN (SELECT event_id FROM page) AND opened_at >= instant - toIntervalDay({days:UInt32} + 1)
     GROUP BY event_id

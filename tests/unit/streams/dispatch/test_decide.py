@@ -44,8 +44,9 @@ def test_an_order_carries_unit_deadline_and_rule(step: DispatchStep, codec: Code
         "DISPATCHED",
         1,
     )
-    # Two urgent hours round the clock, although the day is a holiday.
-    assert (order["dispatched_at"], order["due_at"]) == (NOW, NOW + 2 * HOUR)
+    # Two urgent hours round the clock, although the day is a holiday; then there is time to check.
+    assert (order["dispatched_at"], order["handle_due_at"]) == (NOW, NOW + 2 * HOUR)
+    assert order["handle_due_at"] < order["check_due_at"] <= order["due_at"]
 
 
 def test_an_order_of_a_class_that_the_pack_does_not_know_has_no_deadline(
