@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from deploy import webhooks
 from schemas.errors import QuanyuError
@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
             rows = [{k: v for k, v in asdict(le).items() if k != "value"} for le in shown]
             typer.echo(json.dumps({"letters": rows, "total": len(found)}, ensure_ascii=False))
             return
-        table = Table("id", "unit", "order", "step", "given up", "why")
+        table = Table(Column("id", no_wrap=True), "unit", "order", "step", "given up", "why")
         for le in shown:
             step = f"{le.action} → {le.to_state}"
             at = _instant(le.given_up_ms / 1000)
