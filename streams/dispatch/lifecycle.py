@@ -301,7 +301,7 @@ def next_notice(order: Order) -> tuple[int, str] | None:
         near = not order["near_due"] and order["stepped_at"] < due_at
         found = (order["near_at"], "near_due") if near else (due_at, "overdue")
     if state in _WORKING:
-        for name in ("handle", "sign") if state in TO_SIGN else ("handle",):
+        for name in ("handle", "sign") if order["signed_at"] is None else ("handle",):
             stage_at, verb = order[_STAGE_DUE[name]], _STAGE_OVERDUE[name]
             if stage_at is not None and not order[verb] and (found is None or stage_at < found[0]):
                 found = stage_at, verb

@@ -1,0 +1,421 @@
+"""The life cycle, row by row: what the table allows is done whole, the rest is refused and leaves no trace."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.city import CityPack
+from schemas.ids import order_id, transition_id
+from streams.dispatch.decide import city_rules
+from streams.dispatch.lifecycle import (
+    AHEAD_MS,
+    BEFORE,
+    DONE_KEPT,
+    FALSE_CLOSURE_MS,
+    HOUR_MS,
+    MOVES,
+    OPEN,
+    ROLES,
+    SAME,
+    SETTLED,
+    TABLE,
+    Case,
+    Order,
+    Refusal,
+    Row,
+    Rules,
+    Step,
+    act,
+    allowed,
+    first,
+    next_notice,
+    notice,
+    told_again,
+    turn,
+)
+from tests.unit.streams.batches import NOW
+from tests.unit.tiny_city import WEST
+
+STATES = sorted({state for row in TABLE for state in row.states} | {"RETURNED"})
+VERBS = sorted({row.verb for row in TABLE})
+UNIT, NEXT = "990100-YS", "990103-ZB"
+
+
+@pytest.fixture
+def rules(city: CityPack) -> Rules:
+    return city_rules(city)
+
+
+def opened(rules: Rules, class_code: str = "0101", at: int = NOW) -> Case:
+    event = {
+        "event_id": "e1", "class_code": class_code, "district_code": WEST, "grid_code": WEST,
+        "street_code": "", "opened_at": at, "zone": "core", "conditions": [],
+    }  # fmt: skip
+    return first(event, rules, at)[0]
+
+
+def brought(rules: Rules, state: str, **fields: Any) -> Case:
+    """An order that somehow came into a state."""
+    case = opened(rules)
+    facts: Order = {"state": state}
+    if state in ("SUSPENDED", "WITHDRAWN"):
+        facts |= {"before": "HANDLING ", "paused_at": NOW if state == "SUSPENDED" else None}
+    if state == "CLOSED":
+        facts |= {"closed_at": NOW}
+    case.order = case.order | facts | fields
+    return case
+
+
+def asked(case: Case, verb: str, role: str, /, **fields: Any) -> dict[str, Any]:
+    """An action that lacks nothing, unless ``fields`` spoil it."""
+    order = case.order
+    return {
+        "action_id": f"{verb}-{order['order_id']}-{order['version']}", "order_id": order["order_id"],
+        "event_id": "e1",
+        "action": verb, "version": None, "actor": "a7", "role": role,
+        "unit_code": order["unit_code"] if role in ("unit", "grid_worker") else "",
+        "reason": "why", "note": "what", "media": ["sha256:00"], "to_unit": "", "handler": "",
+        "extend_value": 4.0, "extend_unit": "urgent_hour", "visit": "satisfied", "solved": "solved",
+        "at": NOW,
+    } | fields  # fmt: skip
+
+
+def done(case: Case, verb: str, role: str, rules: Rules, /, **fields: Any) -> list[Step]:
+    steps = act(case, asked(case, verb, role, **fields), rules, NOW)
+    assert not isinstance(steps, Refusal), steps
+    return steps
+
+
+def refused(case: Case, verb: str, role: str, rules: Rules, /, **fields: Any) -> str:
+    """The reason; nothing else may have come of it."""
+    before = copy.deepcopy(case)
+    refusal = act(case, asked(case, verb, role, **fields), rules, NOW)
+    assert isinstance(refusal, Refusal), refusal
+    assert case == before
+    assert refusal.detail
+    return refusal.reason
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "role"),
+    [(r, s, role) for r in TABLE for s in r.states if s != "UNKNOWN" for role in r.roles],
+    ids=lambda value: value.verb if isinstance(value, Row) else value,
+)
+def test_every_row_leads_where_it_says(rules: Rules, row: Row, state: str, role: str) -> None:
+    case = brought(rules, state, asked_value=1.0, asked_unit="urgent_hour")
+    old = case.order
+    step = done(case, row.verb, role, rules)[0]
+    after = {SAME: state, BEFORE: "HANDLING"}.get(row.to, row.to)
+    assert (step.before, step.order["state"]) == (state, after)
+    assert step.order["version"] == old["version"] + 1
+    assert (step.verb, step.actor, step.role, step.at) == (row.verb, "a7", role, NOW)
+    assert step.action_id
+    assert step.media == ["sha256:00"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_the_table_lacks_is_illegal_and_told_what_may_be_done(
+    rules: Rules, state: str
+) -> None:
+    for verb in VERBS:
+        if (verb, state) not in MOVES:
+            case = brought(rules, state)
+            role = next(row.roles[0] for row in TABLE if row.verb == verb)
+            assert refused(case, verb, role, rules) == "illegal", (verb, state)
+    assert all((verb, state) in MOVES for role in ROLES for verb in allowed(state, role))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.verb)
+def test_a_verb_is_for_its_roles_alone(rules: Rules, row: Row) -> None:
+    for role in {*ROLES, "", "mayor"} - set(row.roles):
+        assert refused(brought(rules, row.states[0]), row.verb, role, rules) == "wrong_role"
+
+
+def test_the_table_is_unambiguous_and_a_verb_has_the_same_roles_in_each_row() -> None:
+    assert len(MOVES) == sum(len(row.states) for row in TABLE)
+    for row in TABLE:
+        assert {other.roles for other in TABLE if other.verb == row.verb} == {row.roles}
+
+
+def test_closed_is_closed_but_for_a_visit_and_a_new_beginning() -> None:
+    people = {verb for role in ROLES if role != "system" for verb in allowed("CLOSED", role)}
+    assert people == {"visit", "reopen"}
+    assert not any(allowed("RETURNED", role) for role in ROLES)
+
+
+def test_the_readme_has_the_table_as_it_is() -> None:
+    text = (Path(__file__).parents[4] / "streams" / "README.md").read_text(encoding="utf-8")
+    to = {SAME: "(stays)", BEFORE: "(as before)"}
+    for row in TABLE:
+        line = (
+            f"| `{row.verb}` {row.term} | {', '.join(row.states)} | {to.get(row.to, row.to)} "
+            f"| {', '.join(row.roles)} | {', '.join(row.needs)} |"
+        )
+        assert line in text, f"streams/README.md lacks, or has otherwise:\n{line}"
+
+
+# --- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"order_id": "nobody's"}, "unknown_order"),
+        ({"order_id": ""}, "unknown_order"),
+        ({"action": "dance"}, "unknown_action"),
+        ({"role": "centre"}, "wrong_role"),
+        ({"unit_code": NEXT}, "not_yours"),
+        ({"unit_code": ""}, "not_yours"),
+        ({"version": 7}, "stale"),
+        ({"at": NOW + AHEAD_MS + 1}, "in_future"),
+    ],
+)
+def test_what_is_wrong_with_an_action_has_a_code(
+    rules: Rules, fields: dict[str, Any], reason: str
+) -> None:
+    assert refused(opened(rules), "sign", "unit", rules, **fields) == reason
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "role", "fields"),
+    [
+        ("return", "DISPATCHED", "unit", {"reason": " "}),
+        ("handle", "HANDLING", "unit", {"note": ""}),
+        ("check_fail", "HANDLED", "centre", {"reason": ""}),
+        ("ask_extension", "SIGNED", "unit", {"extend_value": 0.0}),
+        ("ask_extension", "SIGNED", "unit", {"extend_value": -1.0}),
+        ("ask_extension", "SIGNED", "unit", {"extend_value": float("nan")}),
+        ("ask_extension", "SIGNED", "unit", {"extend_value": float("inf")}),
+        ("ask_extension", "SIGNED", "unit", {"extend_unit": "fortnight"}),
+        ("grant_extension", "SIGNED", "centre", {"extend_value": 0.0, "extend_unit": ""}),
+        ("visit", "CHECKED", "centre", {"visit": "delighted"}),
+        ("visit", "CHECKED", "centre", {"solved": "perhaps"}),
+        ("visit", "CHECKED", "centre", {"visit": "unreachable"}),
+        ("visit", "CHECKED", "citizen", {"visit": "unreachable", "solved": ""}),
+        ("assign", "DISPATCHED", "centre", {"to_unit": "nowhere"}),
+        ("assign", "DISPATCHED", "centre", {"to_unit": UNIT}),
+    ],
+)
+def test_what_a_verb_needs_must_be_said(
+    rules: Rules, verb: str, state: str, role: str, fields: dict[str, Any]
+) -> None:
+    assert refused(brought(rules, state), verb, role, rules, **fields) == "bad_field"
+
+
+def test_an_action_is_done_once_however_often_it_is_told(rules: Rules) -> None:
+    case = opened(rules)
+    action = asked(case, "sign", "unit")
+    assert not isinstance(act(case, action, rules, NOW), Refusal)
+    again = act(case, action, rules, NOW)
+    assert isinstance(again, Refusal)
+    assert again.reason == "already_done"
+    assert case.order["version"] == 2
+
+
+def test_as_many_actions_as_are_remembered_stay_few(rules: Rules) -> None:
+    case = opened(rules)
+    for _ in range(DONE_KEPT + 5):
+        done(case, "contact", "unit", rules)
+    assert len(case.done) == len(set(case.done)) == DONE_KEPT
+
+
+def test_of_two_who_act_on_what_they_saw_the_second_is_stale(rules: Rules) -> None:
+    case = opened(rules)
+    done(case, "sign", "unit", rules, version=1)
+    assert refused(case, "return", "unit", rules, version=1) == "stale"
+
+
+def test_an_extension_is_asked_for_before_the_deadline_and_only_what_was_asked_is_refused(
+    rules: Rules,
+) -> None:
+    case = brought(rules, "SIGNED", handle_due_at=NOW - 1)
+    assert refused(case, "ask_extension", "unit", rules) == "too_late"
+    assert refused(case, "refuse_extension", "centre", rules) == "illegal"
+    never = brought(rules, "SIGNED", due_at=None, handle_due_at=None)
+    assert refused(never, "ask_extension", "unit", rules) == "illegal"
+    assert refused(never, "grant_extension", "centre", rules) == "illegal"
+
+
+def test_a_step_is_never_earlier_than_the_one_before(rules: Rules) -> None:
+    case = opened(rules)
+    (step,) = done(case, "sign", "unit", rules, at=NOW - HOUR_MS)
+    assert step.at == case.order["signed_at"] == NOW
+
+
+# --- ways ------------------------------------------------------------------------------------------
+
+
+def test_the_usual_way_notes_when_each_stage_was_over(rules: Rules) -> None:
+    case = opened(rules)
+    for verb, role in (
+        ("sign", "grid_worker"), ("contact", "unit"), ("start", "unit"), ("handle", "unit"),
+        ("check_fail", "centre"), ("handle", "unit"), ("check_pass", "centre"), ("visit", "centre"),
+        ("close", "centre"),
+    ):  # fmt: skip
+        done(case, verb, role, rules)
+    order = case.order
+    for name in ("signed_at", "contacted_at", "handled_at", "checked_at", "closed_at"):
+        assert order[name] == NOW
+    assert (order["state"], order["reworks"], order["handler"]) == ("CLOSED", 1, "a7")
+    assert (order["first_visit"], order["final_visit"], order["solved"]) == (
+        "satisfied", "satisfied", "solved",
+    )  # fmt: skip
+
+
+def test_a_returned_order_goes_to_the_next_unit_and_counts(rules: Rules) -> None:
+    case = opened(rules)
+    back, new = done(case, "return", "unit", rules)
+    assert back.order["state"] == "RETURNED"
+    assert (new.before, new.order["state"], new.order["unit_code"]) == (
+        "UNKNOWN", "DISPATCHED", NEXT,
+    )  # fmt: skip
+    assert new.order["order_id"] == order_id("e1", NEXT)
+    assert (new.order["version"], new.order["sequence"], new.order["returns"]) == (1, 2, 1)
+    assert case.former == [[order_id("e1", UNIT), UNIT, "RETURNED"]]
+    reason = refused(case, "sign", "unit", rules, order_id=order_id("e1", UNIT))
+    assert reason == "illegal"
+
+
+def test_what_everybody_returned_waits_for_a_person_with_the_reason(rules: Rules) -> None:
+    case = opened(rules)
+    units = []
+    while case.order["state"] == "DISPATCHED":
+        units.append(case.order["unit_code"])
+        last = done(case, "return", "unit", rules)[-1]
+    assert len(set(units)) == len(units)
+    assert (case.order["state"], last.verb) == ("NEEDS_REVIEW", "park")
+    assert last.reason
+    # Only by name can a unit have it again; it is another order.
+    assert refused(case, "assign", "centre", rules) == "bad_field"
+    old, again = done(case, "assign", "centre", rules, to_unit=UNIT)
+    assert (old.order["state"], again.order["state"]) == ("WITHDRAWN", "DISPATCHED")
+    assert again.order["order_id"] == order_id("e1", UNIT, 1)
+    assert again.order["sequence"] == len(units) + 2
+
+
+def test_an_extension_moves_the_deadlines_and_is_noticed_anew(rules: Rules) -> None:
+    case = brought(rules, "SIGNED", near_due=True)
+    before = case.order
+    done(case, "ask_extension", "unit", rules)
+    assert case.order["due_at"] == before["due_at"]
+    done(case, "grant_extension", "centre", rules, extend_value=0.0, extend_unit="")
+    order = case.order
+    for name in ("due_at", "handle_due_at", "check_due_at"):
+        assert order[name] == before[name] + 4 * HOUR_MS
+    assert (order["state"], order["extensions"], order["near_due"]) == ("EXTENDED", 1, False)
+    assert refused(case, "refuse_extension", "centre", rules) == "illegal"
+
+
+def test_while_the_clock_stands_nothing_is_late_and_as_much_is_left_as_before(
+    city: CityPack,
+) -> None:
+    rules = city_rules(city)
+    case = opened(rules, "0102")
+    due_at, handle = case.order["due_at"], case.order["handle_due_at"]
+    done(case, "sign", "unit", rules)
+    done(case, "suspend", "centre", rules)
+    assert next_notice(case.order) is None
+    later = NOW + 30 * HOUR_MS
+    assert not isinstance(
+        act(case, asked(case, "resume", "centre", at=later), rules, later), Refusal
+    )
+    assert case.order["state"] == "SIGNED"
+    clock, unit = rules.clock, case.order["deadline_unit"]
+    left = clock.between(NOW, handle, unit)
+    assert clock.between(later, case.order["handle_due_at"], unit) == left
+    assert case.order["due_at"] > due_at
+    assert (case.order["paused_at"], case.order["paused_ms"]) == (None, 30 * HOUR_MS)
+
+
+def test_a_suspended_order_that_was_withdrawn_is_suspended_again_and_goes_on(rules: Rules) -> None:
+    case = brought(rules, "HANDLING")
+    done(case, "suspend", "centre", rules)
+    assert turn(case, "withdraw", "gone", NOW, rules)[0].order["state"] == "WITHDRAWN"
+    assert turn(case, "restore", "back", NOW, rules)[0].order["state"] == "SUSPENDED"
+    done(case, "resume", "centre", rules)
+    assert (case.order["state"], case.order["before"]) == ("HANDLING", "")
+
+
+def test_an_unsatisfied_citizen_has_it_done_again_once_without_a_decision(rules: Rules) -> None:
+    case = brought(rules, "CLOSED", signed_at=NOW, overdue=True)
+    said = {"visit": "unsatisfied", "solved": "unsolved"}
+    visit, again = done(case, "visit", "citizen", rules, **said)
+    assert (visit.order["state"], again.before, again.order["state"]) == (
+        "CLOSED", "CLOSED", "REOPENED",
+    )  # fmt: skip
+    assert again.role == "system"
+    order = case.order
+    assert (order["reopens"], order["signed_at"], order["overdue"]) == (1, None, False)
+    assert order["order_id"] == visit.order["order_id"]
+    # The second time, a person decides.
+    case.order = case.order | {"state": "REVISITED"}
+    assert len(done(case, "visit", "centre", rules, **said)) == 1
+    assert (case.order["first_visit"], case.order["final_visit"]) == ("unsatisfied", "unsatisfied")
+
+
+def test_told_again_within_72_hours_the_closing_was_false(rules: Rules) -> None:
+    limit = NOW + FALSE_CLOSURE_MS
+    case = brought(rules, "CLOSED")
+    assert told_again(case, limit + 1, "again", rules) == []
+    assert refused_later(case, rules, limit + 1) == "too_late"
+    (step,) = told_again(case, limit, "again", rules)
+    assert step.order["false_closure"]
+    assert step.order["state"] == "CLOSED"
+    assert told_again(case, limit, "again", rules) == []
+    assert refused_later(case, rules, limit) == "already_done"
+
+
+def refused_later(case: Case, rules: Rules, at: int) -> str:
+    action = asked(case, "false_closure", "system", order_id="", at=at)
+    refusal = act(case, action, rules, at)
+    assert isinstance(refusal, Refusal)
+    return refusal.reason
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+
+def test_each_deadline_is_noticed_once_at_its_instant_and_keeps_the_state(rules: Rules) -> None:
+    case = opened(rules, "0102")
+    order = case.order
+    assert notice(case, rules, order["dispatched_at"]) == []
+    steps = notice(case, rules, order["due_at"])
+    assert {step.verb for step in steps} == {
+        "sign_overdue", "handle_overdue", "near_due", "overdue",
+    }  # fmt: skip
+    assert [s.at for s in steps] == sorted(s.at for s in steps)
+    assert {s.verb: s.at for s in steps}["overdue"] == order["due_at"]
+    assert {s.order["state"] for s in steps} == {"DISPATCHED"}
+    assert [s.order["version"] for s in steps] == [2, 3, 4, 5]
+    assert len({transition_id(s.order["order_id"], s.order["version"]) for s in steps}) == 4
+    assert notice(case, rules, order["due_at"] + 10**10) == []
+
+
+@pytest.mark.parametrize("state", [*SETTLED, "RETURNED", "WITHDRAWN", "SUSPENDED", "NEEDS_REVIEW"])
+def test_what_is_over_or_stands_is_never_late(rules: Rules, state: str) -> None:
+    assert next_notice(brought(rules, state).order) is None
+
+
+def test_what_is_handled_in_time_is_late_only_as_a_whole(rules: Rules) -> None:
+    case = brought(rules, "HANDLED", signed_at=NOW)
+    steps = notice(case, rules, NOW + 10**11)
+    assert [step.verb for step in steps] == ["near_due", "overdue"]
+
+
+def test_a_deadline_that_the_calendar_does_not_tell_keeps_nobody_from_work(city: CityPack) -> None:
+    rules = city_rules(city)
+    far = NOW + 400 * 24 * HOUR_MS
+    event = opened(rules).event
+    case, (step,) = first({**event, "opened_at": far}, rules, far)
+    assert (case.order["state"], case.order["due_at"]) == ("DISPATCHED", None)
+    assert "calendar" in step.reason
+    assert next_notice(case.order) is None
+
+
+def test_every_state_of_the_table_is_open_settled_or_over() -> None:
+    assert set(STATES) == {*OPEN, *SETTLED, "RETURNED", "WITHDRAWN", "UNKNOWN"}
