@@ -29,7 +29,7 @@ AREAS = (
         "webhooks",
         "trace",
     ),
-    *("evaluate", "train", "bench", "faults", "demo"),
+    *("evaluate", "report", "train", "bench", "faults", "demo"),
 )
 
 #: It ran and the answer is bad / it could not run.

@@ -14,7 +14,7 @@ from schemas.city import CityPack
 from schemas.errors import QuanyuError
 from schemas.instants import parse_instant
 from schemas.kpi import kpi_rules, light_rules
-from schemas.queries import find, run
+from schemas.queries import find, run_within
 
 #: The named queries that reports ask for, and what these read.
 QUERIES = (
@@ -37,7 +37,7 @@ def asker(client: Client) -> Ask:
     """Ask ClickHouse; of the parameters each query takes those that it has."""
 
     def ask(name: str, given: Mapping[str, Any]) -> list[Row]:
-        return run(client, name, within_s=WITHIN_S, **taken(name, given))
+        return run_within(WITHIN_S, client, name, taken(name, given))
 
     return ask
 

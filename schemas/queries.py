@@ -158,18 +158,23 @@ def connect(settings: Settings, *, connect_s: int, answer_s: int, at_once: int) 
     )
 
 
-def run(
-    client: Client, name: str, *, within_s: int = MAX_EXECUTION_S, **params: Any
-) -> list[dict[str, Any]]:
+def run(client: Client, name: str, **params: Any) -> list[dict[str, Any]]:
     """Rows of a named query in the client's database; values are bound by ClickHouse.
 
-    ClickHouse gives up after ``within_s`` seconds. In the rows instants are ms since the epoch UTC, days
-    are ISO, what is no number is None. Raises :class:`QuanyuError` for an unknown name or a parameter that
-    is missing or of another type; what ClickHouse or the network raises passes through.
+    In the rows instants are ms since the epoch UTC, days are ISO, what is no number is None. Raises
+    :class:`QuanyuError` for an unknown name or a parameter that is missing or of another type; what
+    ClickHouse or the network raises passes through.
     """
+    return run_within(MAX_EXECUTION_S, client, name, params)
+
+
+def run_within(
+    seconds: int, client: Client, name: str, params: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """:func:`run` for who can wait longer than a screen: ClickHouse gives up after so many seconds."""
     query = find(name)
     bound = query.bind(params)
-    result = client.query(query.sql, parameters=bound, settings={"max_execution_time": within_s})
+    result = client.query(query.sql, parameters=bound, settings={"max_execution_time": seconds})
     names = result.column_names
     return [dict(zip(names, map(_plain, row), strict=True)) for row in result.result_rows]
 

@@ -161,13 +161,13 @@ WITH
                         state = 'SUSPENDED' AND paused < limit_ms, 'suspended',
                         '')),
                 [sign_due, handle_due, due]) AS duties,
-            duties[1] AS to_contact, duties[2] AS to_handle, duties[3] AS to_close
+            duties[1] AS to_contact, duties[2] AS to_handle, duties[3] AS to_close,
+            arrayMap(t -> falls_in(t), [toNullable(opened), dispatched, handled, closed, first_visited, last_visited]) AS inside,
+            inside[1] AS opened_inside, inside[2] AND unit_code != '' AS dispatched_inside, inside[3] AS handled_inside,
+            inside[4] AS closed_inside, inside[5] AS first_visited_inside, inside[6] AS last_visited_inside,
+            inside[1] AND sequence <= 1 AS first_inside
         FROM clocked
-    ),
-    -- kpi, whether the period takes the order up, why it is left out, whether it is in the numerator; ms; how often.
-    (kpi, taken_up, reason, hit) ->
-        tuple(kpi, toUInt8(ifNull(taken_up, 0)), reason, toUInt8(ifNull(hit, 0)), CAST(NULL, 'Nullable(Int64)'), toUInt64(1))
-        AS rate
+    )
 SELECT
     item.1 AS kpi, orders.key AS key, order_id, event_id, '' AS report_id, toString(unit_code) AS unit_code,
     toString(unit_name) AS unit_name, toString(worker) AS handler, toString(state) AS state,
@@ -178,40 +178,42 @@ SELECT
 FROM orders
 ARRAY JOIN arrayFlatten(arrayMap(each -> arrayMap(i -> each, range(each.6)), arrayFilter(
     each -> each.2 AND each.6 > 0 AND ({kpi:String} = '' OR each.1 = {kpi:String}),
-    arrayConcat([
-        rate('in_time_register_rate', sequence <= 1 AND falls_in(opened),
+    arrayConcat(
+    -- kpi, whether the period takes the order up, why it is left out, whether it is in the numerator.
+    arrayMap(each -> tuple(each.1, each.2, each.3, toUInt8(ifNull(each.4, 0)), CAST(NULL, 'Nullable(Int64)'), toUInt64(1)), [
+        ('in_time_register_rate', first_inside,
             multiIf(no_matter != '', no_matter, dispatch_due IS NULL, 'no_deadline',
                 unit_code = '' AND dispatch_due > {at:Int64}, 'not_due', ''),
             unit_code != '' AND dispatched <= dispatch_due),
-        rate('accurate_dispatch_rate', unit_code != '' AND falls_in(dispatched), no_work,
+        ('accurate_dispatch_rate', dispatched_inside, no_work,
             NOT is_returned AND NOT is_reassigned),
-        rate('return_rate', unit_code != '' AND falls_in(dispatched), no_work, is_returned),
-        rate('response_rate', to_contact.1, to_contact.2, contacted <= sign_due),
-        rate('dispose_rate', to_handle.1, to_handle.2, is_handled),
-        rate('in_time_dispose_rate', to_handle.1, to_handle.2, is_handled AND handled <= handle_due AND reopens = 0),
-        rate('archive_rate', to_close.1, to_close.2, is_closed),
-        rate('in_time_archive_rate', to_close.1, to_close.2, is_closed AND closed <= due AND reopens = 0),
-        rate('overdue_rate', to_close.1, to_close.2, NOT ifNull(is_closed AND closed <= due, 0)),
-        rate('extension_rate', to_close.1, to_close.2, extensions > 0),
-        rate('supervision_rate', to_close.1, to_close.2, supervised),
-        rate('closed_rate', falls_in(opened), left_out, is_closed),
-        rate('on_time_rate', falls_in(closed),
+        ('return_rate', dispatched_inside, no_work, is_returned),
+        ('response_rate', to_contact.1, to_contact.2, contacted <= sign_due),
+        ('dispose_rate', to_handle.1, to_handle.2, is_handled),
+        ('in_time_dispose_rate', to_handle.1, to_handle.2, is_handled AND handled <= handle_due AND reopens = 0),
+        ('archive_rate', to_close.1, to_close.2, is_closed),
+        ('in_time_archive_rate', to_close.1, to_close.2, is_closed AND closed <= due AND reopens = 0),
+        ('overdue_rate', to_close.1, to_close.2, NOT ifNull(is_closed AND closed <= due, 0)),
+        ('extension_rate', to_close.1, to_close.2, extensions > 0),
+        ('supervision_rate', to_close.1, to_close.2, supervised),
+        ('closed_rate', opened_inside, left_out, is_closed),
+        ('on_time_rate', closed_inside,
             multiIf(bad_times != '', bad_times, due IS NULL, 'no_deadline',
                 state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'UNKNOWN'), 'open_again', ''),
             closed <= due),
-        rate('rework_rate', falls_in(handled), left_out, reworks > 0),
-        rate('reopen_rate', falls_in(closed), left_out, reopens > 0),
-        rate('false_closure_rate', falls_in(closed), left_out, false_closure),
-        rate('solve_rate', falls_in(last_visited),
+        ('rework_rate', handled_inside, left_out, reworks > 0),
+        ('reopen_rate', closed_inside, left_out, reopens > 0),
+        ('false_closure_rate', closed_inside, left_out, false_closure),
+        ('solve_rate', last_visited_inside,
             multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', solved = '', 'not_answered', ''),
             solved = 'solved'),
-        rate('first_satisfaction_rate', falls_in(first_visited),
+        ('first_satisfaction_rate', first_visited_inside,
             multiIf(left_out != '', left_out, first_visit = 'unreachable', 'unreachable', ''), first_visit = 'satisfied'),
-        rate('satisfaction_rate', falls_in(last_visited),
+        ('satisfaction_rate', last_visited_inside,
             multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', ''), final_visit = 'satisfied'),
-        rate('repeat_rate', sequence <= 1 AND falls_in(opened),
+        ('repeat_rate', first_inside,
             multiIf(no_matter != '', no_matter, NOT has_place, 'no_place', ''), told_here >= {repeat_times:UInt32})
-    ],
+    ]),
     -- Checks are counted, not orders.
     arrayMap(
         each -> tuple('check_pass_rate', toUInt8(1), left_out, each.1, CAST(NULL, 'Nullable(Int64)'), each.2),
@@ -232,11 +234,11 @@ ARRAY JOIN arrayFlatten(arrayMap(each -> arrayMap(i -> each, range(each.6)), arr
                 toUInt64(1)),
             ['_wall', '_work']),
         [
-            ('accept_time', toUInt8(sequence <= 1 AND unit_code != '' AND falls_in(opened)), no_matter, 1, 2,
+            ('accept_time', toUInt8(first_inside AND unit_code != ''), no_matter, 1, 2,
                 opened, dispatched),
-            ('handle_time', toUInt8(falls_in(handled)), multiIf(left_out != '', left_out, NOT is_handled, 'not_handled', ''),
+            ('handle_time', handled_inside, multiIf(left_out != '', left_out, NOT is_handled, 'not_handled', ''),
                 2, 3, dispatched, ifNull(handled, dispatched)),
-            ('close_time', toUInt8(falls_in(closed)), multiIf(left_out != '', left_out, NOT is_closed, 'open_again', ''),
+            ('close_time', closed_inside, multiIf(left_out != '', left_out, NOT is_closed, 'open_again', ''),
                 1, 4, opened, ifNull(closed, opened))
         ])))))) AS item
 WHERE ({unit_code:String} = '' OR unit_code = {unit_code:String})

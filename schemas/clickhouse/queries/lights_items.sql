@@ -38,18 +38,22 @@ WITH
             is_matter AND sequence <= 1 AS is_first,
             is_first AND opened_at > instant - toIntervalHour({burst_hours:UInt32}) AND street_code != '' AS is_new,
             is_first AND opened_at > instant - toIntervalDay({recurrence_days:UInt32}) AND length(grid_code) >= 15 AS is_placed,
-            substring(toString(class_code), 1, {burst_digits:UInt8}) AS class_group
+            toString(class_code) AS own_class,
+            substring(own_class, 1, {burst_digits:UInt8}) AS own_group
         FROM newest
     )
 SELECT
     lit.1 AS rule, lit.2 AS class_code, toString(district_code) AS district_code, toString(street_code) AS street_code,
     lit.3 AS place, order_id, event_id, toString(unit_code) AS unit_code, toString(unit_name) AS unit_name,
     toString(state) AS state, toInt32(priority) AS priority, opened_at, due_at
-FROM known
-ARRAY JOIN arrayFilter(each -> each.4 AND {rule:String} IN ('', each.1), [
-    ('dangerous', toString(class_code), '', toUInt8(is_first AND priority <= {dangerous_priority:UInt8}
-        AND opened_at >= day_start AND opened_at < day_end)),
-    ('due_soon', toString(class_code), '', toUInt8(ifNull(is_matter AND state NOT IN ('CLOSED', 'RETURNED', 'SUSPENDED')
-        AND due_at >= instant AND due_at < instant + toIntervalHour({due_hours:UInt32}), 0))),
-    ('recurrence', toString(class_code), toString(grid_code), toUInt8(is_placed)),
-    ('burst', class_group, '', toUInt8(is_new))]) AS lit
+FROM
+(
+    SELECT *, arrayJoin(arrayFilter(each -> each.4 AND {rule:String} IN ('', each.1), [
+        ('dangerous', own_class, '', toUInt8(is_first AND priority <= {dangerous_priority:UInt8}
+            AND opened_at >= day_start AND opened_at < day_end)),
+        ('due_soon', own_class, '', toUInt8(ifNull(is_matter AND state NOT IN ('CLOSED', 'RETURNED', 'SUSPENDED')
+            AND due_at >= instant AND due_at < instant + toIntervalHour({due_hours:UInt32}), 0))),
+        ('recurrence', own_class, toString(grid_code), toUInt8(is_placed)),
+        ('burst', own_group, '', toUInt8(is_new))])) AS lit
+    FROM known
+)

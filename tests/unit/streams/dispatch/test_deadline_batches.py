@@ -110,8 +110,12 @@ def test_later_or_longer_is_never_due_earlier(
     start: int, later: int, value: float, more: float, unit: DeadlineUnit
 ) -> None:
     due = CLOCK.add(start, value, unit)
-    assert start <= due <= CLOCK.add(start + later, value, unit)
-    assert due <= CLOCK.add(start, value + more, unit)
+    try:
+        after, longer = CLOCK.add(start + later, value, unit), CLOCK.add(start, value + more, unit)
+    except CalendarGap:
+        return  # beyond what the calendar knows
+    assert start <= due <= after
+    assert due <= longer
 
 
 @SETTINGS
