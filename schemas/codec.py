@@ -99,7 +99,7 @@ class Codec:
     ) -> Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[bytes, bytes]]:
         """A function that frames a record of each kind; fields that end both kinds are written once.
 
-        The records must agree in those fields.
+        The second argument lacks those: they are taken from the first.
         """
         apart = self.encoder(one), self.encoder(other)
         fields = [self._fields[name] for name in (one, other)]
@@ -122,7 +122,7 @@ class Codec:
                     return head(mine) + both, tail(theirs) + both
                 except Exception:  # noqa: S110 - fastavro knows defaults, and says what does not fit
                     pass
-            return apart[0](mine), apart[1](theirs)
+            return apart[0](mine), apart[1]({**mine, **theirs})
 
         return encode
 

@@ -61,6 +61,8 @@ def _function(argument: str, lines: list[str]) -> Any:
     names: dict[str, Any] = {
         "LENGTHS": LENGTHS,
         "SHORT": SHORT,
+        "MORE": MORE,
+        "LAST": LAST,
         "NotPlainError": NotPlainError,
         "length": _length,
         "number": _number,
@@ -164,6 +166,16 @@ def _write(schema: Any, value: str) -> list[str]:
             return [
                 only("int"),
                 f"if 0 <= {value} < 64: out.append({value} << 1)",
+                *(
+                    # Instants of our time have six bytes.
+                    [
+                        f"elif 0x400000000 <= {value} < 0x20000000000:",
+                        f"    out += MORE[{value} << 1 & 16383]; out += MORE[{value} >> 13 & 16383]",
+                        f"    out += LAST[{value} >> 27]",
+                    ]
+                    if kind == "long"
+                    else []
+                ),
                 f"elif 0 <= {value} < {top}: out += varint({value} << 1)",
                 f"elif -{top} <= {value} < 0: out += varint(~({value} << 1))",
                 "else: raise NotPlainError",

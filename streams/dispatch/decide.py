@@ -10,13 +10,14 @@ over, by its order, is closed for merge, too; what is told of it from then on is
 order that was closed less than 72 h before as closed falsely (假闭环).
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heapify, heappop, heappush
 from operator import itemgetter
 from typing import Any
+
+import msgspec
 
 from schemas import metrics
 from schemas.city import CityPack
@@ -28,7 +29,6 @@ from streams.batch import Batch, Decision, Output
 from streams.dispatch.deadline import WorkClock, stages
 from streams.dispatch.duty import DutyList
 from streams.dispatch.lifecycle import (
-    BESIDE,
     NEW,
     OF_EVENT,
     OPEN,
@@ -46,8 +46,8 @@ from streams.dispatch.lifecycle import (
     turn,
 )
 
-_beside = itemgetter(*BESIDE)
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_to_json = msgspec.json.Encoder().encode
+_from_json = msgspec.json.Decoder().decode
 
 #: What people ask for, and what became of it; what merge is to do with an event.
 ACTIONS, OUTCOMES, EVENT_ACTIONS = "order.actions", "action.outcomes", "event.actions"
@@ -56,6 +56,9 @@ TICK_ORDERS = 2_000
 
 #: What is kept of an event beside what stands in its order.
 EVENT = ("zone", "conditions")
+#: What is kept of an order, in this order for ever: a new one is appended.
+_FIELDS = (*OF_EVENT[1:], *NEW)
+_values = itemgetter(*_FIELDS)
 #: What was kept of an order before its life cycle was.
 _OLD = (
     "version", "state", "unit_code", "unit_name", "level", "priority",
@@ -133,7 +136,7 @@ class DispatchStep:
             instant, event_id = heappop(timers)
             if event_id in cases or _head(state.orders[event_id])[0] != instant:
                 continue
-            case = self._case(event_id, state.orders[event_id])
+            case = _case(event_id, state.orders[event_id])
             if case is not None:
                 cases[event_id] = case
                 self._tell(case, notice(case, self._rules, now_ms), decision)
@@ -173,7 +176,7 @@ class DispatchStep:
             verb, why = "reopen", "reported again before the event was closed"
         else:
             return
-        case = case or self._case(event_id, kept or b"", event)
+        case = case or _case(event_id, kept or b"", event)
         if case is None:
             return
         steps: list[Step] = []
@@ -197,7 +200,7 @@ class DispatchStep:
         event_id = action["event_id"]
         case = cases.get(event_id)
         if case is None and (kept := state.orders.get(event_id)) is not None:
-            case = self._case(event_id, kept)
+            case = _case(event_id, kept)
         refusal: Refusal | None = None
         target = action["order_id"]
         if case is None:
@@ -229,7 +232,7 @@ class DispatchStep:
         key = case.event["event_id"].encode()
         for step in steps:
             order = step.order
-            transition = order | {
+            transition = {
                 "transition_id": transition_id(order["order_id"], order["version"]),
                 "from_state": step.before,
                 "to_state": order["state"],
@@ -240,9 +243,17 @@ class DispatchStep:
                 "action": step.verb,
                 "action_id": step.action_id,
                 "media": step.media,
+                "order_id": order["order_id"],
+                "event_id": order["event_id"],
+                "version": order["version"],
+                "unit_code": order["unit_code"],
+                "unit_name": order["unit_name"],
+                "level": order["level"],
+                "class_code": order["class_code"],
+                "district_code": order["district_code"],
             }
-            case.frame, told = self._encode(order, transition)
-            decision.outputs.append(Output("orders", key, case.frame))
+            whole, told = self._encode(order, transition)
+            decision.outputs.append(Output("orders", key, whole))
             decision.outputs.append(Output("order.transitions", key, told))
             if (order["state"] in SETTLED) != (step.before in SETTLED):
                 decision.outputs.append(self._event_action(case, transition))
@@ -291,23 +302,6 @@ class DispatchStep:
             "at": event["opened_at"],
         }
         return Output(ACTIONS, closed.encode(), self._encode_action(action))
-
-    def _case(
-        self, event_id: str, kept: bytes, event: Mapping[str, Any] | None = None
-    ) -> Case | None:
-        """The orders of an entry; None where too little of them is known, and ``event`` is not told."""
-        head, _, frame = kept.partition(b"\n")
-        values = json.loads(head)
-        if not frame:
-            return _old_case(event, values) if event and isinstance(values, list) else None
-        (order,), errors = self._codec.decode_batch("Order", [frame])
-        if order is None:
-            raise errors[0]
-        _, _, former, done, of_event, beside = values
-        order.update(zip(BESIDE, beside, strict=True))
-        known = {name: order[name] for name in OF_EVENT}
-        known.update(zip(EVENT, of_event, strict=True))
-        return Case(known, order, former, done, frame)
 
     def _decoded(
         self, record: str, batch: Batch, decision: Decision
@@ -365,11 +359,29 @@ def _keep(state: DispatchState, cases: Mapping[str, Case], decision: Decision) -
             case.former,
             case.done,
             [case.event[name] for name in EVENT],
-            _beside(case.order),
+            _values(case.order),
         )
-        kept = _to_json(values).encode() + b"\n" + case.frame
+        kept = _to_json(values)
         state.orders[event_id] = kept
         decision.changes.append((event_id.encode(), kept))
+
+
+def _case(event_id: str, kept: bytes, event: Mapping[str, Any] | None = None) -> Case | None:
+    """The orders of an entry; None where too little of them is known, and ``event`` is not told."""
+    values = _from_json(kept)
+    if not isinstance(values, list):
+        return None
+    if not isinstance(values[2], list):
+        return _old_case(event, values) if event else None
+    _, _, former, done, of_event, of_order = values
+    # Fields that came later are at the end, as new.
+    order = dict(zip(_FIELDS, of_order, strict=False))
+    if len(of_order) < len(_FIELDS):
+        order = NEW | order
+    order["event_id"] = event_id
+    known = {name: order[name] for name in OF_EVENT}
+    known.update(zip(EVENT, of_event, strict=True))
+    return Case(known, order, former, done)
 
 
 def _old_case(event: Mapping[str, Any], values: Sequence[Any]) -> Case:

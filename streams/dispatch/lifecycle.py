@@ -162,7 +162,6 @@ class Case:
     order: Order
     former: list[list[str]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
-    frame: bytes = b""
 
 
 class Clock(Protocol):

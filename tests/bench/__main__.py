@@ -13,7 +13,17 @@ from rich.table import Table
 from deploy import city_build
 from schemas.city import load_city
 from schemas.settings import Settings
-from tests.bench import channels, decisions, dispatch, end_to_end, places, suggest, texts, transport
+from tests.bench import (
+    channels,
+    decisions,
+    dispatch,
+    end_to_end,
+    life_cycle,
+    places,
+    suggest,
+    texts,
+    transport,
+)
 
 
 def machine() -> dict[str, Any]:
@@ -47,6 +57,7 @@ def main() -> None:
     located = places.run()
     read = texts.run()
     sent = dispatch.run()
+    sent |= life_cycle.run()
     progress.print("suggestions …")
     suggested = suggest.run()
     result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
