@@ -107,12 +107,9 @@ DEADLINE_UNITS: tuple[str, ...] = get_args(DeadlineUnit)
 Order = dict[str, Any]
 #: What of an order stands in its event, and never changes.
 OF_EVENT = ("event_id", "class_code", "district_code", "grid_code", "street_code", "opened_at")
-#: What is kept beside an order's record: when it last took a step, when its deadline comes near, the states to
-#: go back to, whether signing and handling were noticed as late, and the extension asked for.
-BESIDE = (
-    "stepped_at", "near_at", "before", "sign_overdue", "handle_overdue", "asked_value", "asked_unit",
-)  # fmt: skip
-#: An order before anybody acts.
+#: An order before anybody acts. The last are no fields of its record: when it last took a step, when its
+#: deadline comes near, the states to go back to, whether signing and handling were noticed as late, and the
+#: extension asked for.
 NEW: Order = {
     "order_id": "", "version": 0, "state": "UNKNOWN", "unit_code": "", "unit_name": "", "level": "",
     "priority": 3, "dispatched_at": 0, "due_at": None, "rule": "", "sequence": 1,
