@@ -112,6 +112,7 @@ def outcome(action: str, found: dict[str, Any] | None) -> JSONResponse:
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": Outcome, "description": "In Kafka; not decided yet."},
+    400: {"description": "The body is no JSON in UTF-8."},
     401: {"model": Refusal, "description": "No key of anybody."},
     403: {"model": Refusal, "description": "A role that may not do this."},
     404: {"model": Refusal, "description": "No such event or report."},

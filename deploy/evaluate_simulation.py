@@ -416,7 +416,7 @@ FROM event_links WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GR
 _ORDERS = """
 SELECT order_id, any(event_id), argMax(unit_code, version)
 FROM orders WHERE dispatched_at >= fromUnixTimestamp64Milli({since:Int64})
-GROUP BY order_id HAVING argMax(state, version) != 'WITHDRAWN'
+GROUP BY order_id HAVING argMax(state, version) NOT IN ('WITHDRAWN', 'RETURNED')
 """
 
 

@@ -15,4 +15,4 @@ SELECT
     countIf(due_at >= instant AND due_at < instant + INTERVAL 1 DAY) AS due_soon
 FROM orders FINAL
 WHERE opened_at >= instant - INTERVAL 30 DAY
-    AND state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN')
+    AND state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'RETURNED')

@@ -13,7 +13,7 @@ WITH
         SELECT order_id, event_id, unit_name, state, class_code, district_code, priority, opened_at, due_at
         FROM orders FINAL
         WHERE opened_at >= instant - INTERVAL 30 DAY
-            AND state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN')
+            AND state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'RETURNED')
             AND ({light:String} = ''
                 OR ({light:String} = 'red' AND priority = 1)
                 OR ({light:String} = 'overdue' AND due_at < instant)
