@@ -19,12 +19,10 @@ from typing import Any
 
 import msgspec
 
-from schemas import metrics
 from schemas.city import CityPack
 from schemas.codec import Codec
-from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
 from schemas.ids import action_id, order_id, transition_id
-from schemas.topics import dlq_topic
+from streams.asked import Outcomes, Refusal
 from streams.batch import Batch, Decision, Output
 from streams.dispatch.deadline import WorkClock, stages
 from streams.dispatch.duty import DutyList
@@ -34,7 +32,6 @@ from streams.dispatch.lifecycle import (
     OPEN,
     SETTLED,
     Case,
-    Refusal,
     Rules,
     Step,
     act,
@@ -45,12 +42,13 @@ from streams.dispatch.lifecycle import (
     told_again,
     turn,
 )
+from streams.records import Records
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
 
-#: What people ask for, and what became of it; what merge is to do with an event.
-ACTIONS, OUTCOMES, EVENT_ACTIONS = "order.actions", "action.outcomes", "event.actions"
+#: What people ask for; what merge is to do with an event.
+ACTIONS, EVENT_ACTIONS = "order.actions", "event.actions"
 #: Orders at most of which one tick notices what time did; the next goes on.
 TICK_ORDERS = 2_000
 
@@ -77,11 +75,11 @@ class DispatchState:
     timers: list[tuple[int, str]] = field(default_factory=list, compare=False)
 
 
-def city_rules(city: CityPack) -> Rules:
+def city_rules(city: CityPack, duties: DutyList | None = None) -> Rules:
     """The life cycle's rules in a city."""
     priorities = {code: entry.level for code, entry in city.classes.items()}
     clock = WorkClock(city.calendar, city.time_zone)
-    return Rules(clock, DutyList(city), priorities, partial(stages, clock, city.stages))
+    return Rules(clock, duties or DutyList(city), priorities, partial(stages, clock, city.stages))
 
 
 class DispatchStep:
@@ -90,14 +88,14 @@ class DispatchStep:
     name = "dispatch"
 
     def __init__(self, city: CityPack, codec: Codec, rules: Rules | None = None) -> None:
-        self._codec = codec
-        self._rules = rules or city_rules(city)
-        self._holding = DutyList(city).holding
+        self._records = Records(codec, self.name)
+        duties = DutyList(city)
+        self._rules = rules or city_rules(city, duties)
+        self._holding = duties.holding
         self._encode = codec.pair_encoder("Order", "OrderTransition")
-        self._encode_outcome = codec.encoder("ActionOutcome")
+        self._asked = Outcomes(codec, "order")
         self._encode_action = codec.encoder("OrderAction")
         self._encode_event_action = codec.encoder("EventAction")
-        self._limit = DeadLetterLimit()
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> DispatchState:
         """Changes are keyed by event id. An entry ``1`` is of an order of which no more is known."""
@@ -119,10 +117,10 @@ class DispatchStep:
         decision = Decision()
         cases: dict[str, Case] = {}
         if batch.topic == ACTIONS:
-            for action in self._decoded("OrderAction", batch, decision):
+            for action in self._records.of("OrderAction", batch, decision):
                 self._act(state, cases, action, now_ms, decision)
         else:
-            for event in self._decoded("Event", batch, decision):
+            for event in self._records.of("Event", batch, decision):
                 self._told(state, cases, event, now_ms, decision)
         _keep(state, cases, decision)
         return decision
@@ -213,18 +211,8 @@ class DispatchStep:
             else:
                 cases[event_id] = case
                 self._tell(case, done, decision)
-        outcome = {name: action[name] for name in ("action_id", "action", "actor", "role", "at")}
-        outcome |= {
-            "kind": "order",
-            "target": target,
-            "other": action["to_unit"],
-            "outcome": "refused" if refusal else "applied",
-            "reason": refusal.reason if refusal else "",
-            "detail": refusal.detail if refusal else "",
-            "decided_at": now_ms,
-        }
         decision.outputs.append(
-            Output(OUTCOMES, action["action_id"].encode(), self._encode_outcome(outcome))
+            self._asked.output(action, target, action["to_unit"], refusal, now_ms)
         )
 
     def _tell(self, case: Case, steps: Iterable[Step], decision: Decision) -> None:
@@ -302,27 +290,6 @@ class DispatchStep:
             "at": event["opened_at"],
         }
         return Output(ACTIONS, closed.encode(), self._encode_action(action))
-
-    def _decoded(
-        self, record: str, batch: Batch, decision: Decision
-    ) -> Iterable[Mapping[str, Any]]:
-        """The batch's records; what is none goes to the dead letters with its reason."""
-        records, errors = self._codec.decode_batch(record, batch.values)
-        self._limit.count(len(batch), len(errors))
-        for index, error in errors.items():
-            headers = dead_letter_headers(
-                batch.topic,
-                batch.partition,
-                batch.offsets[index],
-                self.name,
-                error.code,
-                error.detail,
-            )
-            decision.outputs.append(
-                Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
-            )
-            metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
-        return [found for found in records if found is not None]
 
 
 def _event(event: Mapping[str, Any], held: Sequence[str]) -> dict[str, Any]:

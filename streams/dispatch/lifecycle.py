@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol, get_args
 
 from schemas.city import DeadlineUnit, TimeLimit
 from schemas.ids import order_id as id_of_order
+from streams.asked import Refusal
 from streams.dispatch.deadline import Stages
 
 HOUR_MS = 3600 * 1000
@@ -123,14 +124,6 @@ NEW: Order = {
     "stepped_at": 0, "near_at": None, "before": "", "sign_overdue": False, "handle_overdue": False,
     "asked_value": 0.0, "asked_unit": "",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an action was not done: a code, and in words what to do."""
-
-    reason: str
-    detail: str
 
 
 class Step(NamedTuple):

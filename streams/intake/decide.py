@@ -9,12 +9,11 @@ from typing import Any
 
 from schemas import metrics
 from schemas.city import CityPack
-from schemas.codec import Codec
-from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
+from schemas.codec import Codec, DecodeError
 from schemas.ids import report_id, undecodable_report_id
 from schemas.instants import Instant, parse_instant
 from schemas.texts import clean
-from schemas.topics import dlq_topic
+from streams.asked import Outcomes, Refusal
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import Classified, Classifier, ReportTexts
 from streams.intake.demands import (
@@ -30,6 +29,7 @@ from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, telephone
 from streams.intake.tags import Tagger, Tags
+from streams.records import Records
 
 RULE_VERSION = "intake-11"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
@@ -150,11 +150,11 @@ class IntakeStep:
         self._locator = Locator(city)
         self._tagger = Tagger(city.tags)
         self._hash_key = hash_key
-        self._limit = DeadLetterLimit()
+        self._records = Records(codec, self.name)
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._encode_outcome = codec.encoder("ReportOutcome")
         self._encode_report = codec.encoder("Report")
-        self._encode_action = codec.encoder("ActionOutcome")
+        self._asked = Outcomes(codec, "review")
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> IntakeState:
         """Changes hold the ids of one batch each, 16 bytes an id."""
@@ -171,11 +171,10 @@ class IntakeStep:
         """One outcome for each record; accepted ones become reports, undecodable ones dead letters."""
         if batch.topic == ANSWERS:
             return self._answered(state, batch, now_ms)
-        raws, errors = self._codec.decode_batch("RawReport", batch.values)
-        self._limit.count(len(batch), len(errors))
+        raws, errors = self._records.decode("RawReport", batch)
         decision = Decision()
         for index, error in errors.items():
-            self._undecodable(batch, index, error.code, error.detail, now_ms, decision)
+            self._undecodable(batch, index, error, now_ms, decision)
         drafts = [self._draft(i, raw) for i, raw in enumerate(raws) if raw is not None]
         fresh: list[bytes] = []
         for draft in drafts:
@@ -492,41 +491,13 @@ class IntakeStep:
 
     def _answered(self, state: IntakeState, batch: Batch, now_ms: int) -> Decision:
         """What a person decided becomes a report, or ends the matter; the outcome says what was done."""
-        answers, errors = self._codec.decode_batch("ReviewAnswer", batch.values)
-        self._limit.count(len(batch), len(errors))
         decision = Decision()
         fresh: list[bytes] = []
-        for index, error in errors.items():
-            headers = dead_letter_headers(
-                batch.topic,
-                batch.partition,
-                batch.offsets[index],
-                "intake",
-                error.code,
-                error.detail,
-            )
-            letter = Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
-            decision.outputs.append(letter)
-            metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
-        for answer in answers:
-            if answer is None:
-                continue
+        for answer in self._records.of("ReviewAnswer", batch, decision):
             refusal = self._answer(state, answer, fresh, decision)
-            outcome = {
-                name: answer[name] for name in ("action_id", "action", "actor", "role", "at")
-            }
-            outcome |= {
-                "kind": "review",
-                "target": answer["report_id"],
-                "other": answer["class_code"],
-                "outcome": "refused" if refusal else "applied",
-                "reason": refusal[0] if refusal else "",
-                "detail": refusal[1] if refusal else "",
-                "decided_at": now_ms,
-            }
             decision.outputs.append(
-                Output(
-                    "action.outcomes", answer["action_id"].encode(), self._encode_action(outcome)
+                self._asked.output(
+                    answer, answer["report_id"], answer["class_code"], refusal, now_ms
                 )
             )
         if fresh:
@@ -539,31 +510,35 @@ class IntakeStep:
         answer: Mapping[str, Any],
         fresh: list[bytes],
         decision: Decision,
-    ) -> tuple[str, str] | None:
-        """Do what one answer says; the reason and detail of a refusal, when it cannot be done."""
+    ) -> Refusal | None:
+        """Do what one answer says, or refuse it."""
         if answer["action"] not in ("accept", "reject"):
-            return "unknown_action", f"{answer['action'][:40]!r} is neither accept nor reject"
+            return Refusal(
+                "unknown_action", f"{answer['action'][:40]!r} is neither accept nor reject"
+            )
         raws, errors = self._codec.decode_batch("RawReport", [answer["raw"]])
         draft = None if errors or raws[0] is None else self._draft(0, raws[0])
         if draft is None or draft.id != answer["report_id"]:
-            return "other_report", "the raw record that came with the answer is of another report"
+            return Refusal(
+                "other_report", "the raw record that came with the answer is of another report"
+            )
         key = bytes.fromhex(draft.id.replace("-", ""))
         if key in state.seen:
-            return "already_done", "somebody has answered for this report"
+            return Refusal("already_done", "somebody has answered for this report")
         if answer["action"] == "accept":
             if draft.outcome != "accepted":
-                return draft.reason, draft.detail
+                return Refusal(str(draft.reason), draft.detail)
             classified, located = self._person_says(draft, answer)
             if located.reason:
-                return located.reason, located.detail or "name its grid, or set a point"
+                return Refusal(located.reason, located.detail or "name its grid, or set a point")
             if classified is None:
-                return "unknown_class", "name its class by a code of the taxonomy"
+                return Refusal("unknown_class", "name its class by a code of the taxonomy")
             source = {name: answer[name] for name in ("source_topic", "source_partition")}
             source |= {"source_offset": answer["source_offset"], "rule_version": RULE_VERSION}
             whole = _Demand(draft.title, draft.text, classified, located)
             written = self._report(draft, draft.id, whole, 0, source)
             if len(written) > RECORD_LIMIT:
-                return Reason.TEXT_TOO_LONG, f"{len(written)} bytes, limit {RECORD_LIMIT}"
+                return Refusal(Reason.TEXT_TOO_LONG, f"{len(written)} bytes, limit {RECORD_LIMIT}")
             decision.outputs.append(Output("reports", located.zone.encode(), written))
         state.seen.add(key)
         fresh.append(key)
@@ -608,7 +583,7 @@ class IntakeStep:
         return hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=16).hexdigest()
 
     def _undecodable(
-        self, batch: Batch, index: int, code: str, detail: str, now_ms: int, decision: Decision
+        self, batch: Batch, index: int, error: DecodeError, now_ms: int, decision: Decision
     ) -> None:
         """Rejected, and the bytes untouched to the dead-letter topic."""
         offset = batch.offsets[index]
@@ -620,7 +595,7 @@ class IntakeStep:
             "native_id": None,
             "outcome": "rejected",
             "reason": str(Reason.UNDECODABLE),
-            "detail": f"{code}: {detail}",
+            "detail": str(error),
             "received_at": batch.timestamps[index],
             "decided_at": now_ms,
             "source_topic": batch.topic,
@@ -631,9 +606,5 @@ class IntakeStep:
         decision.outputs.append(
             Output("report.outcomes", identity.encode(), self._encode_outcome(outcome))
         )
-        headers = dead_letter_headers(batch.topic, batch.partition, offset, "intake", code, detail)
-        decision.outputs.append(
-            Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
-        )
+        decision.outputs.append(self._records.put_aside(batch, index, error))
         self._outcomes[channel, "rejected", str(Reason.UNDECODABLE)] += 1
-        metrics.STREAM_DLQ.labels(batch.topic, code).inc()

@@ -11,10 +11,10 @@ refused and is to be asked for again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from schemas.ids import event_id
+from streams.asked import Refusal
 from streams.merge.place import OPENING, REPEATED, Changes, Placer, called, moved
 from streams.merge.state import (
     REPORTERS_KEPT,
@@ -29,14 +29,6 @@ from streams.merge.state import (
 
 #: Names, houses and points at most that an event takes over from those merged into it.
 LEARNT_KEPT = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an action was not done: a code, and in words what to do."""
-
-    reason: str
-    detail: str
 
 
 def member(link: Mapping[str, Any]) -> Member:

@@ -10,17 +10,15 @@ people ask for.
 from collections.abc import Mapping
 from typing import Any
 
-from schemas import metrics
 from schemas.city import CityPack
 from schemas.codec import Codec
-from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
 from schemas.ids import link_id
 from schemas.merge_policy import MergePolicy, city_policy
-from schemas.topics import dlq_topic
+from streams.asked import Outcomes, Refusal
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import KeywordClassifier
 from streams.merge.burst import Bursts
-from streams.merge.by_hand import Refusal, act, member
+from streams.merge.by_hand import act, member
 from streams.merge.likeness import address_key, body_key
 from streams.merge.photos import photo_tokens
 from streams.merge.place import Changes, Placer, in_order
@@ -38,6 +36,7 @@ from streams.merge.state import (
     reports_of,
     to_json,
 )
+from streams.records import Records
 
 #: How much of a report's text is kept to compare with.
 TEXT_KEPT = 80
@@ -48,8 +47,8 @@ DIARY_REPORTS = 200
 SURE = 0.5
 #: First letters of the state topic's keys that are no event ids.
 DIARY, DEVICE = b"young:", b"device:"
-#: What people ask for, and what became of it.
-ACTIONS, OUTCOMES = "event.actions", "action.outcomes"
+#: What people ask for.
+ACTIONS = "event.actions"
 
 
 class MergeStep:
@@ -64,8 +63,8 @@ class MergeStep:
         self._bursts = Bursts(self._policy)
         self._encode_event = codec.encoder("Event")
         self._encode_link = codec.encoder("Link")
-        self._encode_outcome = codec.encoder("ActionOutcome")
-        self._limit = DeadLetterLimit()
+        self._asked = Outcomes(codec, "event")
+        self._records = Records(codec, self.name)
         self._classifier = KeywordClassifier(city.classes)
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> MergeState:
@@ -115,7 +114,7 @@ class MergeStep:
         changes = Changes()
         # Before the batch, so that an event which it opens is told, however old.
         self._placer.forget(state, changes)
-        seens = [self._seen(each) for each in self._decoded("Report", batch, decision) if each]
+        seens = [self._seen(each) for each in self._records.of("Report", batch, decision)]
         for seen in in_order(state, seens):
             self._placer.place(state, seen, changes)
         self._bursts.settle(state, changes)
@@ -127,9 +126,7 @@ class MergeStep:
         """Do what people ask, one after the other, and say what became of it."""
         decision = Decision()
         changes = Changes()
-        for action in self._decoded("EventAction", batch, decision):
-            if action is None:
-                continue
+        for action in self._records.of("EventAction", batch, decision):
             links, broken = self._codec.decode_batch("Link", action["links"])
             reports, unreadable = self._codec.decode_batch("Report", action["reports"])
             refusal = (
@@ -146,47 +143,14 @@ class MergeStep:
             )
             if refusal is None and action["role"] == "system":
                 continue  # an order's own end: its steps tell of it
-            outcome = {
-                name: action[name] for name in ("action_id", "action", "actor", "role", "at")
-            }
-            outcome |= {
-                "kind": "event",
-                "target": action["event_id"],
-                "other": action["into"],
-                "outcome": "refused" if refusal else "applied",
-                "reason": refusal.reason if refusal else "",
-                "detail": refusal.detail if refusal else "",
-                "decided_at": now_ms,
-            }
             decision.outputs.append(
-                Output(OUTCOMES, action["action_id"].encode(), self._encode_outcome(outcome))
+                self._asked.output(action, action["event_id"], action["into"], refusal, now_ms)
             )
         self._bursts.settle(state, changes)
         self._publish(state, changes, now_ms, decision)
         # Keyed apart from the batches of reports, whose offsets are another topic's.
         self._diary(state, batch, changes, decision, DIARY + b"act:")
         return decision
-
-    def _decoded(
-        self, record: str, batch: Batch, decision: Decision
-    ) -> list[Mapping[str, Any] | None]:
-        """The batch's records; what is none goes to the dead letters with its reason."""
-        records, errors = self._codec.decode_batch(record, batch.values)
-        self._limit.count(len(batch), len(errors))
-        for index, error in errors.items():
-            headers = dead_letter_headers(
-                batch.topic,
-                batch.partition,
-                batch.offsets[index],
-                self.name,
-                error.code,
-                error.detail,
-            )
-            decision.outputs.append(
-                Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
-            )
-            metrics.STREAM_DLQ.labels(batch.topic, error.code).inc()
-        return list(records)
 
     def _seen(self, report: Mapping[str, Any]) -> Seen:
         return to_seen(report, self._policy, self._words_class(report))

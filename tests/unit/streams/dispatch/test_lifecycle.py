@@ -8,6 +8,7 @@ import pytest
 
 from schemas.city import CityPack
 from schemas.ids import order_id, transition_id
+from streams.asked import Refusal
 from streams.dispatch.decide import city_rules
 from streams.dispatch.lifecycle import (
     AHEAD_MS,
@@ -23,7 +24,6 @@ from streams.dispatch.lifecycle import (
     TABLE,
     Case,
     Order,
-    Refusal,
     Row,
     Rules,
     Step,
