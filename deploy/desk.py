@@ -6,13 +6,15 @@ An action is a record in Kafka; the agent that owns what it is about does it or 
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException, Message, Producer
 
-from deploy.positions import Extent, Positions
+from deploy.positions import Extent, Partition, Positions
+from schemas import ids
 from schemas.codec import Codec, default_codec
 from schemas.errors import QuanyuError
 from schemas.kafka import producer_config
@@ -30,7 +32,6 @@ QUERIES = (
     *("action_outcome", "links_in_force", "merges_open", "reviews_open", "whole_reports", "taught"),
     *("order_book", "order_steps"),
 )
-NAMESPACE = uuid.UUID("0f0c1a55-5c1d-5f0a-9d7e-4e2d41000de5")
 
 Row = Mapping[str, Any]
 
@@ -49,7 +50,17 @@ class Unavailable(Exception):
 
 def action_id(actor: Actor, key: str = "") -> str:
     """A new id, or the one of an actor's own ``key``: what is sent twice with it is one action."""
-    return str(uuid.uuid5(NAMESPACE, f"{actor.code}\0{key}")) if key else str(uuid.uuid4())
+    return ids.action_id("asked", actor.code, key) if key else str(uuid.uuid4())
+
+
+@contextmanager
+def at_desk(settings: Settings) -> Iterator["Desk"]:
+    """A desk for one command; what does not answer is a :class:`QuanyuError` with its remedy."""
+    try:
+        with closing(Desk(settings)) as desk:
+            yield desk
+    except Unavailable as error:
+        raise QuanyuError(f"{error}; see quanyu status") from None
 
 
 class Desk:
@@ -213,23 +224,19 @@ class Desk:
         self, rows: Sequence[Row]
     ) -> list[tuple[bytes, Mapping[str, Any] | None, int] | None]:
         """The raw record of each row: its bytes, what it says, its timestamp; None when it is gone."""
-        wanted: dict[tuple[str, int], set[int]] = {}
+        wanted: dict[Partition, set[int]] = {}
         for row in rows:
             partition = row["source_topic"], row["source_partition"]
             wanted.setdefault(partition, set()).add(row["source_offset"])
         found: dict[tuple[str, int, int], tuple[bytes, int]] = {}
-        with Positions(self._settings, timeout=CONFIRM_S) as positions:
-            kept = positions.extents(list(wanted))
-            for partition, offsets in wanted.items():
-                for offset in offsets:
-                    if not kept[partition].first <= offset < kept[partition].end:
-                        continue
-                    one = {partition: Extent(offset, offset + 1)}
-                    for _, messages in positions.records(one):
-                        for message in messages:
-                            value = message.value()
-                            if message.offset() == offset and isinstance(value, bytes):
-                                found[*partition, offset] = value, message.timestamp()[1]
+        try:
+            with Positions(self._settings, timeout=CONFIRM_S) as positions:
+                for partition, message in _one_by_one(positions, wanted):
+                    value, offset = message.value(), message.offset()
+                    if isinstance(value, bytes) and offset is not None:
+                        found[*partition, offset] = value, message.timestamp()[1]
+        except QuanyuError as error:
+            raise Unavailable(str(error)) from None
         result: list[tuple[bytes, Mapping[str, Any] | None, int] | None] = []
         for row in rows:
             raw = found.get((row["source_topic"], row["source_partition"], row["source_offset"]))
@@ -271,6 +278,23 @@ class Desk:
     def close(self) -> None:
         """Give up the connections."""
         self._producer.flush(CONFIRM_S)
+
+
+def _one_by_one(
+    positions: Positions, wanted: Mapping[Partition, Collection[int]]
+) -> Iterator[tuple[Partition, Message]]:
+    """The records at single offsets, one of every partition at a time; those that are gone are left out."""
+    kept = positions.extents(list(wanted))
+    left = {
+        partition: sorted(o for o in offsets if kept[partition].first <= o < kept[partition].end)
+        for partition, offsets in wanted.items()
+    }
+    while some := {p: offsets.pop() for p, offsets in left.items() if offsets}:
+        for partition, messages in positions.records(
+            {p: Extent(o, o + 1) for p, o in some.items()}
+        ):
+            for message in messages:
+                yield partition, message
 
 
 def _words(raw: Mapping[str, Any] | None) -> dict[str, str]:

@@ -5,11 +5,11 @@ in Kafka and not decided yet; ask ``/desk/actions/<id>`` again. The same ``Idemp
 one action.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Security
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -90,16 +90,22 @@ def refusal(refused: Refused) -> JSONResponse:
     )
 
 
-async def done(desk: Desk, ask: Callable[[], str]) -> JSONResponse:
-    """Ask for an action and answer what became of it, or that it is under way."""
+async def answered(work: Awaitable[Response]) -> Response:
+    """The answer of a route, or why there is none: refused, nothing of that id, or not now."""
     try:
-        action = await run_in_threadpool(ask)
-        found = await run_in_threadpool(desk.outcome, action, WAIT_S)
+        return await work
+    except Refused as refused:
+        return refusal(refused)
     except QuanyuError as error:
         return refusal(Refused(404, "unknown", str(error)))
     except Unavailable as error:
         return refusal(Refused(503, "unavailable", str(error), headers={"Retry-After": "5"}))
-    return outcome(action, found)
+
+
+async def done(desk: Desk, ask: Callable[[], str]) -> JSONResponse:
+    """Ask for an action and answer what became of it, or that it is under way."""
+    action = await run_in_threadpool(ask)
+    return outcome(action, await run_in_threadpool(desk.outcome, action, WAIT_S))
 
 
 def outcome(action: str, found: dict[str, Any] | None) -> JSONResponse:
@@ -126,29 +132,27 @@ def router(desk: Desk, people: People) -> APIRouter:
     routes = APIRouter(prefix="/desk", tags=["desk"], responses=RESPONSES)
     roles: tuple[Role, ...] = ("centre", "supervisor")
 
-    async def act(request: Request, ask: Callable[[Actor], str]) -> JSONResponse:
-        try:
+    async def act(request: Request, ask: Callable[[Actor], str]) -> Response:
+        async def work() -> Response:
             actor = person(people, request, roles)
-        except Refused as refused:
-            return refusal(refused)
-        return await done(desk, lambda: ask(actor))
+            return await done(desk, lambda: ask(actor))
 
-    async def read(request: Request, ask: Callable[[], Any]) -> JSONResponse:
-        try:
+        return await answered(work())
+
+    async def read(request: Request, ask: Callable[[], Any]) -> Response:
+        async def work() -> Response:
             person(people, request, roles)
             rows = await run_in_threadpool(ask)
-        except Refused as refused:
-            return refusal(refused)
-        except (Unavailable, QuanyuError) as error:
-            return refusal(Refused(503, "unavailable", str(error), headers={"Retry-After": "5"}))
-        return JSONResponse({"rows": rows}, headers={"Cache-Control": "no-store"})
+            return JSONResponse({"rows": rows}, headers={"Cache-Control": "no-store"})
+
+        return await answered(work())
 
     @routes.get("/reviews", dependencies=[SECURED])
     async def reviews(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-    ) -> JSONResponse:
+    ) -> Response:
         """Reports that wait for a person, newest first, personal data masked."""
         return await read(request, lambda: desk.reviews(limit, offset))
 
@@ -157,14 +161,14 @@ def router(desk: Desk, people: People) -> APIRouter:
         request: Request,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-    ) -> JSONResponse:
+    ) -> Response:
         """Pairs of events that may be one, newest first."""
         return await read(request, lambda: desk.doubts(limit, offset))
 
     @routes.post("/reviews/{report_id}", response_model=Outcome, dependencies=[SECURED])
     async def answer(
         request: Request, report_id: Identity, body: Answer, key: IdempotencyKey = ""
-    ) -> JSONResponse:
+    ) -> Response:
         """Accept a report with its class and place, or reject it."""
         said = body.model_dump(exclude={"action", "reason"})
         return await act(
@@ -174,14 +178,14 @@ def router(desk: Desk, people: People) -> APIRouter:
     @routes.post("/events/{event_id}/merge", response_model=Outcome, dependencies=[SECURED])
     async def merge(
         request: Request, event_id: Identity, body: Merge, key: IdempotencyKey = ""
-    ) -> JSONResponse:
+    ) -> Response:
         """Its reports go into another event; its order is withdrawn."""
         return await act(request, lambda a: desk.merge(a, event_id, body.into, body.reason, key))
 
     @routes.post("/events/{event_id}/split", response_model=Outcome, dependencies=[SECURED])
     async def split(
         request: Request, event_id: Identity, body: Split, key: IdempotencyKey = ""
-    ) -> JSONResponse:
+    ) -> Response:
         """Some of its reports get an event of their own, with an order."""
         return await act(
             request, lambda a: desk.split(a, event_id, body.report_ids, body.reason, key)
@@ -190,19 +194,18 @@ def router(desk: Desk, people: People) -> APIRouter:
     @routes.post("/events/{event_id}/apart", response_model=Outcome, dependencies=[SECURED])
     async def apart(
         request: Request, event_id: Identity, body: Apart, key: IdempotencyKey = ""
-    ) -> JSONResponse:
+    ) -> Response:
         """It is not one with another event; nobody is asked again."""
         return await act(request, lambda a: desk.apart(a, event_id, body.other, body.reason, key))
 
     @routes.get("/actions/{action_id}", response_model=Outcome, dependencies=[SECURED])
-    async def action(request: Request, action_id: Identity) -> JSONResponse:
+    async def action(request: Request, action_id: Identity) -> Response:
         """What became of an action."""
-        try:
+
+        async def work() -> Response:
             person(people, request, roles)
             return outcome(action_id, await run_in_threadpool(desk.outcome, action_id))
-        except Refused as refused:
-            return refusal(refused)
-        except Unavailable as error:
-            return refusal(Refused(503, "unavailable", str(error), headers={"Retry-After": "5"}))
+
+        return await answered(work())
 
     return routes

@@ -19,16 +19,16 @@ from starlette.concurrency import run_in_threadpool
 from connectors.forms import keep
 from connectors.http_push import read_body
 from connectors.refusal import Refusal, Refused
-from deploy.desk import Actor, Desk, Unavailable
+from deploy.desk import Actor, Desk
 from deploy.desk_api import (
     RESPONSES,
     SECURED,
     IdempotencyKey,
     Identity,
     Outcome,
+    answered,
     done,
     person,
-    refusal,
 )
 from deploy.people import People, Role
 from deploy.vision import media_type
@@ -71,17 +71,12 @@ def router(settings: Settings, desk: Desk, people: People) -> APIRouter:
     """Routes under ``/orders``."""
     routes = APIRouter(prefix="/orders", tags=["orders"], responses=RESPONSES)
 
-    async def answered(request: Request, ask: Callable[[Actor], Any]) -> Response:
-        try:
-            actor = person(people, request, ROLES)
-            found = await run_in_threadpool(ask, actor)
-        except Refused as refused:
-            return refusal(refused)
-        except QuanyuError as error:
-            return refusal(Refused(404, "unknown", str(error)))
-        except Unavailable as error:
-            return refusal(Refused(503, "unavailable", str(error), headers={"Retry-After": "5"}))
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+    async def read(request: Request, ask: Callable[[Actor], Any]) -> Response:
+        async def work() -> Response:
+            found = await run_in_threadpool(ask, person(people, request, ROLES))
+            return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+        return await answered(work())
 
     @routes.get("", dependencies=[SECURED])
     async def book(
@@ -104,7 +99,7 @@ def router(settings: Settings, desk: Desk, people: People) -> APIRouter:
             )
             return {"at": _now(), "unit_code": unit, "rows": rows}
 
-        return await answered(request, ask)
+        return await read(request, ask)
 
     @routes.get("/{order_id}", dependencies=[SECURED])
     async def show(request: Request, order_id: Identity) -> Response:
@@ -115,21 +110,22 @@ def router(settings: Settings, desk: Desk, people: People) -> APIRouter:
             events = desk.rows("event", event_id=found["event_id"])
             return {**found, "event": events[0] if events else None}
 
-        return await answered(request, ask)
+        return await read(request, ask)
 
     @routes.post("/{order_id}/actions", response_model=Outcome, dependencies=[SECURED])
     async def act(
         request: Request, order_id: Identity, body: Act, key: IdempotencyKey = ""
     ) -> Response:
         """Do something with an order."""
-        try:
+
+        async def work() -> Response:
             actor = person(people, request, ROLES)
-        except Refused as refused:
-            return refusal(refused)
-        said = body.model_dump(exclude={"action"})
-        return await done(
-            desk, lambda: desk.order_action(actor, order_id, body.action, key, **said)
-        )
+            said = body.model_dump(exclude={"action"})
+            return await done(
+                desk, lambda: desk.order_action(actor, order_id, body.action, key, **said)
+            )
+
+        return await answered(work())
 
     @routes.post(
         "/{order_id}/photos",
@@ -149,7 +145,8 @@ def router(settings: Settings, desk: Desk, people: People) -> APIRouter:
     )
     async def photo(request: Request, order_id: Identity) -> Response:
         """Keep a photo of the work; the body is the image itself."""
-        try:
+
+        async def work() -> Response:
             actor = person(people, request, ROLES)
             await run_in_threadpool(_own, desk, actor, order_id)
             data = await read_body(request, PHOTO_LIMIT, PHOTO_S)
@@ -157,29 +154,26 @@ def router(settings: Settings, desk: Desk, people: People) -> APIRouter:
                 raise Refused(415, "not_an_image", "send JPEG, PNG, WebP or GIF")
             digest = hashlib.sha256(data).hexdigest()
             await run_in_threadpool(keep, settings.home, {digest: data})
-        except Refused as refused:
-            return refusal(refused)
-        except QuanyuError as error:
-            return refusal(Refused(404, "unknown", str(error)))
-        except Unavailable as error:
-            return refusal(Refused(503, "unavailable", str(error), headers={"Retry-After": "5"}))
-        return JSONResponse({"media": f"sha256:{digest}"}, 201)
+            return JSONResponse({"media": f"sha256:{digest}"}, 201)
+
+        return await answered(work())
 
     @routes.get("/media/{digest}", dependencies=[SECURED])
     async def media(
         request: Request, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
     ) -> Response:
         """A photo that was kept here."""
-        try:
+
+        async def work() -> Response:
             person(people, request, ROLES)
-        except Refused as refused:
-            return refusal(refused)
-        path = settings.home / "media" / digest[:2] / digest
-        try:
-            data = await run_in_threadpool(path.read_bytes)
-        except OSError:
-            return refusal(Refused(404, "unknown", "no such photo is kept here"))
-        return Response(data, media_type=media_type(data) or "application/octet-stream")
+            path = settings.home / "media" / digest[:2] / digest
+            try:
+                data = await run_in_threadpool(path.read_bytes)
+            except OSError:
+                raise Refused(404, "unknown", "no such photo is kept here") from None
+            return Response(data, media_type=media_type(data) or "application/octet-stream")
+
+        return await answered(work())
 
     return routes
 

@@ -3,13 +3,13 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from connectors.refusal import Refusal, Refused
-from deploy.desk import Actor, Desk, Unavailable
-from deploy.desk_api import RESPONSES, IdempotencyKey, Outcome, done, refusal
+from deploy.desk import Actor, Desk
+from deploy.desk_api import RESPONSES, IdempotencyKey, Outcome, answered, done
 from deploy.trail import Trail, read_trail
 from schemas.errors import QuanyuError
 from schemas.secrets import is_trail_secret
@@ -36,6 +36,10 @@ def router(desk: Desk, hash_key: bytes) -> APIRouter:
     # A wrong secret and an unknown report are told alike: nobody learns which reports there are.
     unknown = Refused(404, "unknown", "no report with this number and secret")
 
+    def prove(report_id: str, secret: str) -> None:
+        if not is_trail_secret(hash_key, report_id, secret):
+            raise unknown
+
     @routes.get(
         "/trail/{report_id}",
         response_model=Trail,
@@ -47,27 +51,26 @@ def router(desk: Desk, hash_key: bytes) -> APIRouter:
     async def follow(
         report_id: Report,
         secret: Secret = "",
-    ) -> JSONResponse:
+    ) -> Response:
         """Every step of a report and of its matter's order; no personal data."""
-        if not is_trail_secret(hash_key, report_id, secret):
-            return refusal(unknown)
-        try:
+
+        async def work() -> Response:
+            prove(report_id, secret)
             found = await run_in_threadpool(read_trail, desk.rows, report_id)
-        except Unavailable as error:
-            return refusal(Refused(503, "unavailable", str(error), headers={"Retry-After": "5"}))
-        if found is None:
-            return refusal(unknown)
-        return JSONResponse(found.model_dump(), headers={"Cache-Control": "no-store"})
+            if found is None:
+                raise unknown
+            return JSONResponse(found.model_dump(), headers={"Cache-Control": "no-store"})
+
+        return await answered(work())
 
     @routes.post("/trail/{report_id}/visit", response_model=Outcome, responses=RESPONSES)
     async def visit(
         report_id: Report, body: Visit, secret: Secret = "", key: IdempotencyKey = ""
-    ) -> JSONResponse:
+    ) -> Response:
         """Say whether it is solved and one is satisfied; unsatisfied, it is done again (不满意重办)."""
-        if not is_trail_secret(hash_key, report_id, secret):
-            return refusal(unknown)
 
         def ask() -> str:
+            prove(report_id, secret)
             links = desk.rows("report_links", report_id=report_id)
             event = links[-1]["event_id"] if links else ""
             steps = desk.rows("event_orders", event_id=event) if event else []
@@ -78,6 +81,6 @@ def router(desk: Desk, hash_key: bytes) -> APIRouter:
             own = f"{report_id}:{key}" if key else ""
             return desk.order_action(CITIZEN, steps[-1]["order_id"], "visit", own, **said)
 
-        return await done(desk, ask)
+        return await answered(done(desk, ask))
 
     return routes

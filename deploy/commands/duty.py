@@ -1,7 +1,6 @@
 """`quanyu duty explain`: whose duty an event is, by which rule, and why."""
 
 import json
-from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from time import time_ns
@@ -62,13 +61,10 @@ def register(app: typer.Typer) -> None:
 
 def _read(event_id: str) -> dict[str, Any]:
     """The newest version of an event."""
-    from deploy.desk import Desk, Unavailable
+    from deploy.desk import at_desk
 
-    try:
-        with closing(Desk(load_settings())) as desk:
-            rows = desk.rows("event", event_id=event_id)
-    except Unavailable as error:
-        raise QuanyuError(f"{error}; see quanyu status") from None
+    with at_desk(load_settings()) as desk:
+        rows = desk.rows("event", event_id=event_id)
     if not rows:
         raise QuanyuError(f"no event {event_id[:60]!r}; a new one may come in a second")
     return dict(rows[0])

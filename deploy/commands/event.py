@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Callable
-from contextlib import closing
 from typing import Annotated
 
 import typer
 
-from deploy.desk import Actor, Desk, Unavailable
-from schemas.errors import QuanyuError
+from deploy.desk import Actor, Desk, at_desk
 from schemas.settings import load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
@@ -20,12 +18,9 @@ Event = Annotated[str, typer.Argument(help="Id of an event.")]
 
 def ask(action: Callable[[Desk], str], wait_s: float, as_json: bool) -> None:
     """Do one action, print what became of it; exit 1 when it was refused or is not known in time."""
-    try:
-        with closing(Desk(load_settings())) as desk:
-            identity = action(desk)
-            found = desk.outcome(identity, wait_s)
-    except Unavailable as error:
-        raise QuanyuError(f"{error}; see quanyu status") from None
+    with at_desk(load_settings()) as desk:
+        identity = action(desk)
+        found = desk.outcome(identity, wait_s)
     told = {k: (found or {}).get(k, "") for k in ("outcome", "reason", "detail")}
     told["outcome"] = told["outcome"] or "pending"
     if as_json:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from deploy.commands.event import Json, Wait, Who, Why, ask
-from deploy.desk import Actor, Desk, Unavailable
+from deploy.desk import Actor, at_desk
 from deploy.people import Role
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
@@ -40,7 +39,8 @@ def register(app: typer.Typer) -> None:
             "state": state,
             "over": "" if state else "yes" if over else "no",
         }
-        rows = _read(lambda desk: desk.rows("order_book", at=_now(), limit=limit, **given))
+        with at_desk(load_settings()) as desk:
+            rows = desk.rows("order_book", at=_now(), limit=limit, **given)
         if as_json:
             typer.echo(json.dumps({"rows": rows}, ensure_ascii=False))
             return
@@ -59,7 +59,8 @@ def register(app: typer.Typer) -> None:
 
         Example: quanyu order show 6f8c306b-…
         """
-        found = _read(lambda desk: desk.order(order))
+        with at_desk(load_settings()) as desk:
+            found = desk.order(order)
         if as_json:
             typer.echo(json.dumps(found, ensure_ascii=False))
             return
@@ -111,14 +112,6 @@ def register(app: typer.Typer) -> None:
 
 
 ROLES: tuple[Role, ...] = ("unit", "grid_worker", "centre", "supervisor")
-
-
-def _read(ask_: Any) -> Any:
-    try:
-        with closing(Desk(load_settings())) as desk:
-            return ask_(desk)
-    except Unavailable as error:
-        raise QuanyuError(f"{error}; see quanyu status") from None
 
 
 def _now() -> int:

@@ -3,7 +3,6 @@
 import csv
 import json
 from collections import defaultdict
-from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 
 from deploy.commands.event import Json, Wait, Who, Why, ask
-from deploy.desk import Actor, Desk, Unavailable
+from deploy.desk import Actor, at_desk
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
 
@@ -39,11 +38,8 @@ def register(app: typer.Typer) -> None:
 
         Example: quanyu review list --limit 5
         """
-        try:
-            with closing(Desk(load_settings())) as desk:
-                rows = desk.doubts(limit) if doubts else desk.reviews(limit)
-        except Unavailable as error:
-            raise QuanyuError(f"{error}; see quanyu status") from None
+        with at_desk(load_settings()) as desk:
+            rows = desk.doubts(limit) if doubts else desk.reviews(limit)
         if as_json:
             typer.echo(json.dumps({"rows": rows}, ensure_ascii=False))
             return
@@ -100,11 +96,8 @@ def register(app: typer.Typer) -> None:
 
         Example: quanyu review export --out taught && quanyu train classify --data taught/classes.csv --out m
         """
-        try:
-            with closing(Desk(load_settings())) as desk:
-                rows = desk.rows("taught")
-        except Unavailable as error:
-            raise QuanyuError(f"{error}; see quanyu status") from None
+        with at_desk(load_settings()) as desk:
+            rows = desk.rows("taught")
         out.mkdir(parents=True, exist_ok=True)
         classes = [row for row in rows if row["class_method"] == "person"]
         _write(

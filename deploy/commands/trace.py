@@ -1,7 +1,6 @@
 """`quanyu trace`: one report, from its channel to its closed order."""
 
 import json
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -9,7 +8,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 
-from deploy.desk import Desk, Unavailable
+from deploy.desk import at_desk
 from deploy.trail import trace
 from schemas.city import load_city
 from schemas.errors import QuanyuError
@@ -32,11 +31,8 @@ def register(app: typer.Typer) -> None:
         Example: quanyu trace 0e2f6c1a-…
         """
         settings = load_settings()
-        try:
-            with closing(Desk(settings)) as desk:
-                found = trace(desk.rows, report)
-        except Unavailable as error:
-            raise QuanyuError(f"{error}; see quanyu status") from None
+        with at_desk(settings) as desk:
+            found = trace(desk.rows, report)
         if not found:
             raise QuanyuError(f"no report {report[:60]!r}; its outcome may come in a second")
         found["secret"] = trail_secret(load_hash_key(settings), report)

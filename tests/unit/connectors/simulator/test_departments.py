@@ -11,12 +11,12 @@ import pytest
 from connectors.simulator.departments import Departments, Verb, load_behaviours
 from schemas.city import DeadlineUnit, load_city
 from schemas.errors import QuanyuError
+from streams.asked import Refusal
 from streams.dispatch.lifecycle import (
     SETTLED,
     TABLE,
     Case,
     Duty,
-    Refusal,
     Rules,
     act,
     first,
