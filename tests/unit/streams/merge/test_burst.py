@@ -1,6 +1,5 @@
 """Many near events of one cause are one incident, the same one however their reports arrived."""
 
-import random
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from schemas.merge_policy import Burst, MergePolicy
 from streams.merge.decide import ACTIONS, MergeStep
 from streams.merge.state import HORIZON_MS
 from tests.unit.streams.batches import NOW, Record, cut, records, run
-from tests.unit.streams.merge.test_order import DRAWN, MINUTE, POLICY, report
+from tests.unit.streams.merge.test_order import DRAWN, MINUTE, POLICY, both_orders, report
 
 BURSTS = POLICY.model_copy(
     update={
@@ -84,12 +83,7 @@ def test_arrival_order_within_a_minute_batches_and_restarts_change_no_incident(
     restart: bool,
     last: int,
 ) -> None:
-    reports = sorted(
-        (report(number, each) for number, each in enumerate(drawn)),
-        key=lambda r: (r["received_at"], r["report_id"]),
-    )
-    chance = random.Random(shuffle)
-    arrived = sorted(reports, key=lambda r: r["received_at"] + chance.randrange(MINUTE))
+    reports, arrived = both_orders(drawn, shuffle)
     # Stream time ends at one instant, so the same events have settled.
     end = matter(999, 0.0, last + 1, class_code="0201")
     told = []

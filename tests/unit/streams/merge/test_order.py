@@ -81,6 +81,16 @@ DRAWN = st.fixed_dictionaries(
 )
 
 
+def both_orders(drawn: list[dict[str, Any]], shuffle: int) -> tuple[list[Record], list[Record]]:
+    """Drawn reports as they were received, and as they arrive: each at most a minute later."""
+    reports = sorted(
+        (report(number, each) for number, each in enumerate(drawn)),
+        key=lambda r: (r["received_at"], r["report_id"]),
+    )
+    chance = random.Random(shuffle)
+    return reports, sorted(reports, key=lambda r: r["received_at"] + chance.randrange(MINUTE))
+
+
 def in_force(links: list[Record]) -> dict[str, str]:
     """Report → event, by the links that were not taken back: at most one of a report, each told once."""
     signs = Counter[tuple[str, ...]]()
@@ -126,13 +136,7 @@ def test_arrival_order_within_a_minute_batches_and_restarts_change_no_event(
     cuts: list[int],
     restart: bool,
 ) -> None:
-    reports = sorted(
-        (report(number, each) for number, each in enumerate(drawn)),
-        key=lambda r: (r["received_at"], r["report_id"]),
-    )
-    chance = random.Random(shuffle)
-    # Each report arrives at most a minute after it was received.
-    arrived = sorted(reports, key=lambda r: r["received_at"] + chance.randrange(MINUTE))
+    reports, arrived = both_orders(drawn, shuffle)
     told = []
     for each, where, again in ((reports, [], False), (arrived, cuts, restart)):
         values = [codec.encode("Report", r) for r in each]
