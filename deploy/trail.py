@@ -65,7 +65,11 @@ def trail(
     orders: Mapping[str, Sequence[Row]],
     events: Mapping[str, Sequence[Row]],
 ) -> Trail:
-    """Put a report's facts into one order; pure. Of an event that it left, the steps until then."""
+    """Put a report's facts into one order; pure.
+
+    Of its event, every step, those before it was told of too; of one that it left, the steps
+    while it was in it.
+    """
     steps = [
         Step(at=outcome["received_at"], what="received", state=outcome["channel"]),
         Step(
@@ -90,6 +94,7 @@ def trail(
     state, count = outcome["outcome"], 1
     for event, transitions in orders.items():
         until = left.get(event)
+        known = since.get(event, 0) if until is not None else 0
         told = [
             Step(
                 at=step["at"],
@@ -100,7 +105,9 @@ def trail(
                 note=step["reason"] if step.get("action", "") in ANSWERS else "",
             )
             for step in transitions
-            if step.get("action", "") not in SILENT and (until is None or step["at"] <= until)
+            if step.get("action", "") not in SILENT
+            and known <= step["at"]
+            and (until is None or step["at"] <= until)
         ]
         steps += told
         if until is None and event in since:

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, Producer
 
 from deploy.local import home as homes
 from deploy.local.parts import ROOT
+from deploy.local.supervisor import READY_LIMIT_S
 from schemas.kafka import consumer_config, producer_config
 from schemas.settings import Settings
 from tests.conftest import Fresh, eventually, free_base_port
@@ -104,9 +105,10 @@ def test_a_killed_part_answers_again(city: City, part: str) -> None:
 
     def back() -> bool:
         now = city.status()[1][part]
-        return bool(now["answering"]) and now["restarts"] == before["restarts"] + 1
+        return bool(now["answering"]) and now["restarts"] > before["restarts"]
 
-    eventually(back, 60.0)
+    # As long as the supervisor gives a part on a busy machine.
+    eventually(back, READY_LIMIT_S)
 
 
 def test_a_killed_stack_leaves_no_process_and_resumes_with_its_data(city: City) -> None:

@@ -60,6 +60,22 @@ def test_after_a_merge_the_steps_of_both_are_shown_each_as_long_as_it_was_its_ow
     assert (found.state, found.reports) == ("HANDLED", 2)
 
 
+def test_of_a_matter_that_it_was_in_for_a_while_only_that_while_is_shown() -> None:
+    links = [
+        link("e2", 1200, relation="opened"), link("e2", 3000, 1, -1), link("e1", 3000, 1),
+        link("e1", 5000, 2, -1), link("e2", 5000, 2),
+    ]  # fmt: skip
+    orders = {
+        "e2": [step(1300, "DISPATCHED"), step(3100, "WITHDRAWN"), step(5100, "DISPATCHED")],
+        "e1": [step(700, "DISPATCHED"), step(4000, "SIGNED"), step(5100, "HANDLED")],
+    }
+    found = trail(OUTCOME, links, orders, {})
+    assert [(s.at, s.what) for s in found.steps][:2] == [(1000, "received"), (1100, "decided")]
+    assert [(s.at, s.state) for s in found.steps if s.what == "order"] == [
+        (1300, "DISPATCHED"), (3100, "WITHDRAWN"), (4000, "SIGNED"), (5100, "DISPATCHED"),
+    ]  # fmt: skip
+
+
 def test_what_waits_for_review_says_so_and_what_is_the_citys_own_affair_is_not_told() -> None:
     waiting = trail(OUTCOME | {"outcome": "review", "reason": "no_location"}, [], {}, {})
     assert (waiting.state, waiting.steps[-1].reason) == ("review", "no_location")
