@@ -25,6 +25,7 @@ from connectors.publish import Publisher
 from deploy import desk_api, orders_api, screen, suggest, trail_api
 from deploy.desk import Desk
 from deploy.people import People
+from deploy.trail import steps_of
 from schemas import metrics
 from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
@@ -83,7 +84,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.include_router(desk_api.router(desk, people))
     app.include_router(orders_api.router(settings, desk, people))
     app.include_router(trail_api.router(desk, load_hash_key(settings)))
-    app.include_router(facade.router(settings, publisher))
+    app.include_router(facade.router(settings, publisher, steps_of))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
     return app
 

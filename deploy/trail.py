@@ -12,7 +12,10 @@ Row = Mapping[str, Any]
 #: The named queries that this asks.
 QUERIES = ("report_outcome", "report_links", "actions_on", "event", "event_orders")
 #: Steps of an order that are the city's own affair.
-SILENT = ("near_due", "overdue", "sign_overdue", "false_closure", "supervise")
+SILENT = (
+    *("near_due", "overdue", "dispatch_overdue", "sign_overdue", "handle_overdue"),
+    *("false_closure", "supervise"),
+)
 #: Steps whose reason is what the unit or the centre says to the citizen.
 ANSWERS = ("handle", "direct_answer")
 
@@ -57,6 +60,12 @@ def read_trail(rows: Rows, report: str) -> Trail | None:
     orders = {event: rows("event_orders", event_id=event) for event in events}
     matters = {event: rows("event", event_id=event) for event in events}
     return trail(outcomes[0], links, orders, matters)
+
+
+def steps_of(rows: Rows, report: str) -> list[dict[str, Any]]:
+    """The steps of :func:`read_trail` as plain rows; none of a report that is not known."""
+    found = read_trail(rows, report)
+    return [step.model_dump() for step in found.steps] if found else []
 
 
 def trail(

@@ -7,6 +7,7 @@ telephone numbers and e-mail addresses, and of no report who reported it.
 """
 
 import asyncio
+import functools
 import re
 import time
 from collections import OrderedDict
@@ -44,6 +45,7 @@ from connectors.open311.model import (
     ServiceDefinition,
     ServiceRequest,
     Token,
+    TrailStep,
     render,
 )
 from connectors.open311.submission import FORM
@@ -55,6 +57,7 @@ from schemas.documents import read_document
 from schemas.ids import report_id
 from schemas.instants import parse_instant
 from schemas.queries import connect, run
+from schemas.secrets import is_trail_secret, load_hash_key, trail_secret
 from schemas.settings import Settings
 from schemas.texts import clean
 
@@ -88,6 +91,8 @@ _PERSONAL = re.compile(
 )
 
 Row = dict[str, Any]
+#: Finds a report's steps by a named query's rows.
+Follow = Callable[[Callable[..., list[Row]], str], Sequence[Row]]
 Jurisdiction = Annotated[
     str | None,
     Query(max_length=100, description="The city's code or its pack's name; may be left out."),
@@ -183,17 +188,22 @@ class _Reader:
                 return rows
             span *= 12
 
+    async def steps(self, follow: Follow, report: str) -> Sequence[Row]:
+        """A report's steps, oldest first."""
+        return await self._aside(follow, self._rows, report)
+
     async def _ask(self, name: str, **given: Any) -> list[Row]:
-        """A named query's rows; :class:`Refused` (503) when ClickHouse does not answer."""
+        return list(await self._aside(functools.partial(self._rows, name, **given)))
+
+    async def _aside(self, read: Callable[..., Sequence[Row]], *given: Any) -> Sequence[Row]:
+        """What ``read`` finds; :class:`Refused` (503) when ClickHouse does not answer."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._run, name, given
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._threads, read, *given)
         except (ClickHouseError, OSError) as error:
-            log.warning("query failed", query=name, error=str(error).partition("\n")[0][:300])
+            log.warning("query failed", error=str(error).partition("\n")[0][:300])
             raise Refused(503, "requests cannot be read now; ask again", retry_after_s=10) from None
 
-    def _run(self, name: str, given: dict[str, Any]) -> list[Row]:
+    def _rows(self, name: str, **given: Any) -> list[Row]:
         if self._client is None:
             self._client = connect(
                 self._settings, connect_s=CONNECT_S, answer_s=ANSWER_S, at_once=QUESTIONS
@@ -215,8 +225,10 @@ class _Shown:
             description=f"{entry.class_name} / {entry.name}", keywords=",".join(entry.keywords),
         )  # fmt: skip
 
-    def request(self, row: Row, extensions: bool) -> ServiceRequest:
-        """A row of ``open311_requests``."""
+    def request(
+        self, row: Row, extensions: bool, trail: Sequence[Row] | None = None
+    ) -> ServiceRequest:
+        """A row of ``open311_requests``, with its steps for who may see them."""
         entry = self.city.classes.get(row["class_code"]) or self.city.classes[UNCLASSIFIED]
         ours = row["channel"] == CHANNEL
         first = row["first_report_id"]
@@ -242,11 +254,19 @@ class _Shown:
             long=row["lon"],
             media_url=photos[0] if photos else None,
             extended_attributes=ExtendedAttributes(
-                channel=row["channel"], duplicate_of=duplicate_of
+                channel=row["channel"],
+                duplicate_of=duplicate_of,
+                trail=None if trail is None else [self._step(step) for step in trail],
             )
-            if extensions
+            if extensions or trail is not None
             else None,
         )
+
+    def _step(self, step: Row) -> TrailStep:
+        return TrailStep(
+            datetime=self.instant(step["at"]), what=step["what"], state=step["state"],
+            agency=step["unit"] or None, notes=_public(step["note"]),
+        )  # fmt: skip
 
     def instant(self, ms: int) -> str:
         """ISO 8601 to the second with the city's offset."""
@@ -361,14 +381,20 @@ _FORMAT = {
 def router(
     settings: Settings,
     publisher: Publisher,
+    follow: Follow,
     now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
 ) -> APIRouter:
-    """The façade of one city; :class:`QuanyuError` when its pack cannot be read."""
+    """The façade of one city; :class:`QuanyuError` when its pack cannot be read.
+
+    ``follow`` finds, by named queries, a report's steps, oldest first: ``at`` ms, ``what``, ``state``,
+    ``unit``, ``note``.
+    """
     routes = APIRouter(prefix=PREFIX, tags=["open311"], route_class=_Route)
     spec = load_channel(CHANNEL)
     city = load_city(settings.city)
     shown, attributes = _Shown(city), load_attributes()
     keys, reader, recent = Keys(settings.keys_path), _Reader(settings), _Recent()
+    hash_key = load_hash_key(settings)
     posts = ThreadPoolExecutor(POSTS, "open311-post")
     jurisdictions = {city.code, city.name, city.folder.name}
     changed = datetime.fromtimestamp((city.folder / "taxonomy.csv").stat().st_mtime, UTC)
@@ -492,14 +518,31 @@ def router(
         service_request_id: str,
         jurisdiction_id: Jurisdiction = None,
         extensions: Extensions = None,
+        secret: Annotated[
+            str | None,
+            Header(
+                alias="X-Trail-Secret",
+                max_length=60,
+                description="The request's own, from service_notice: then every step is shown.",
+            ),
+        ] = None,
     ) -> Response:
         """One request. What was posted elsewhere a moment ago is known some seconds later."""
         here(jurisdiction_id)
-        rows = await known([service_request_id])
+        own = secret is None or is_trail_secret(hash_key, service_request_id, secret)
+        rows = await known([service_request_id]) if own else []
         if not rows:
-            raise Refused(404, f"service_request_id {service_request_id[:60]!r} is not found")
-        document = [shown.request(row, extensions == "true") for row in rows]
-        return answer(request, "service_requests", document)
+            # Whether it is the number or the secret is told to nobody.
+            which = "" if secret is None else " with this secret"
+            raise Refused(
+                404, f"service_request_id {service_request_id[:60]!r} is not found{which}"
+            )
+        steps = None if secret is None else await reader.steps(follow, service_request_id)
+        document = [shown.request(row, extensions == "true", steps) for row in rows]
+        response = answer(request, "service_requests", document)
+        if steps is not None:
+            response.headers["Cache-Control"] = "no-store"
+        return response
 
     @offered("/tokens/{token}", **_documented("service_requests", list[Token], 503))
     async def by_token(
@@ -581,7 +624,9 @@ def router(
             reason = _REASONS.get(error.status, "invalid")
             metrics.CHANNEL_REFUSED.labels(CHANNEL, TRANSPORT, reason).inc()
             raise
-        return answer(request, "service_requests", [Posted(service_request_id=identity)])
+        notice = f"Follow it at /follow/ with this number and the secret {trail_secret(hash_key, identity)}."
+        posted = Posted(service_request_id=identity, service_notice=notice)
+        return answer(request, "service_requests", [posted])
 
     @routes.api_route(
         "/{rest:path}",

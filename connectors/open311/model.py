@@ -26,6 +26,7 @@ SINGULAR = {
     "errors": "error",
     "endpoints": "endpoint",
     "formats": "format",
+    "trail": "step",
 }
 #: What XML 1.0 cannot hold, escaped or not.
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -88,11 +89,24 @@ class ServiceDefinition(_Model):
     attributes: list[Attribute]
 
 
+class TrailStep(_Model):
+    """One step of a request's way."""
+
+    datetime: str = Field(description="ISO 8601 with the city's offset.")
+    what: Literal["received", "decided", "linked", "moved", "order"]
+    state: str = Field(description="Channel, outcome, relation, or the order's state.")
+    agency: str | None = Field(description="The unit's name.")
+    notes: str | None = Field(description="What the unit told the citizen.")
+
+
 class ExtendedAttributes(_Model):
-    """What the specification has no field for; only when ``extensions=true`` was asked."""
+    """What the specification has no field for; only when ``extensions=true`` or the secret was given."""
 
     channel: str = Field(description="The channel that the report came through.")
     duplicate_of: str | None = Field(description="The request that opened the matter it joined.")
+    trail: list[TrailStep] | None = Field(
+        None, description="Every step, oldest first; only for who gives the request's secret."
+    )
 
 
 class ServiceRequest(_Model):
@@ -173,6 +187,8 @@ def _plain(model: BaseModel) -> dict[str, Any]:
     found = model.model_dump()
     if found.get("extended_attributes", found) is None:
         del found["extended_attributes"]
+    elif (found.get("extended_attributes") or {"trail": ()})["trail"] is None:
+        del found["extended_attributes"]["trail"]
     return found
 
 

@@ -21,6 +21,7 @@ from connectors.open311.pull import open_source
 from connectors.publish import Publisher
 from connectors.replay import replay
 from connectors.source import SourceError
+from deploy.trail import steps_of
 from schemas import tables
 from schemas.channels import ChannelSpec, load_channel
 from schemas.ids import event_id, report_id
@@ -139,7 +140,7 @@ class Nobody(Publisher):
 @pytest.fixture(scope="module")
 def app(known: Known) -> FastAPI:
     made = FastAPI()
-    made.include_router(router(known.settings, Nobody(), lambda: NOW_MS))
+    made.include_router(router(known.settings, Nobody(), steps_of, lambda: NOW_MS))
     return made
 
 
@@ -280,7 +281,7 @@ def test_a_posted_request_is_in_kafka_before_it_is_answered(broker: Stack, known
     )  # fmt: skip
     publisher, log = Publisher(settings), Log(broker.settings, "open311")
     app = FastAPI()
-    app.include_router(router(settings, publisher, lambda: NOW_MS))
+    app.include_router(router(settings, publisher, steps_of, lambda: NOW_MS))
     client = TestClient(app)
     form = {
         "api_key": KEY,
@@ -322,7 +323,7 @@ def test_replaying_another_citys_document_publishes_every_entry(
 def served(known: Known) -> Iterator[str]:
     """The façade on a port, with a clock that goes."""
     app = FastAPI()
-    app.include_router(router(known.settings, Nobody()))
+    app.include_router(router(known.settings, Nobody(), steps_of))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

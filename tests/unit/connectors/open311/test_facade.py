@@ -58,6 +58,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
+        self.steps: list[dict[str, Any]] = []
         self.asked: list[dict[str, Any]] = []
         self.error: Exception | None = None
 
@@ -65,6 +66,8 @@ class FakeEngine:
         if self.error:
             raise self.error
         self.asked.append({"query": name, **given})
+        if name == "steps":
+            return self.steps
         ids = given.get("ids")
         found = [row for row in self.rows.values() if not ids or row["report_id"] in ids.split(",")]
         if name == "open311_received":
@@ -103,7 +106,7 @@ def app(tmp_path: Path, publisher: FakePublisher, engine: FakeEngine) -> FastAPI
     settings = Settings(home=tmp_path, city=str(tmp_path / "tiny"))
     settings.keys_path.write_text(json.dumps({"open311": KEY, "photo_app": "another"}))
     made = FastAPI()
-    made.include_router(router(settings, publisher, lambda: NOW))
+    made.include_router(router(settings, publisher, lambda rows, _: rows("steps"), lambda: NOW))
     return made
 
 
@@ -242,9 +245,9 @@ def test_a_posted_request_is_confirmed_and_known_by_its_reports_id(
     (raw,) = publisher.published
     identity = report_id("open311", raw["native_id"], 0)
     assert answer.status_code == 200
-    assert answer.json() == [
-        {"service_request_id": identity, "service_notice": None, "account_id": None}
-    ]
+    (posted,) = answer.json()
+    assert (posted["service_request_id"], posted["account_id"]) == (identity, None)
+    assert "/follow/" in posted["service_notice"]
     assert (raw["channel"], raw["lon"], raw["lat"], raw["crs"]) == (
         "open311", str(LON), str(LAT), "WGS84",
     )  # fmt: skip
@@ -432,6 +435,41 @@ def test_a_duplicate_points_to_the_request_that_it_joined(get: Ask, engine: Fake
     assert "extended_attributes" not in shown
     (shown,) = get(f"requests/{second}.json", extensions="true").json()
     assert shown["extended_attributes"] == {"channel": "open311", "duplicate_of": first}
+
+
+def test_who_gives_the_requests_secret_sees_every_step_and_nobody_else_does(
+    app: FastAPI, post: Ask, get: Ask, engine: FakeEngine
+) -> None:
+    (posted,) = post().json()
+    identity, secret = posted["service_request_id"], posted["service_notice"].split()[-1].strip(".")
+    other = engine.add(1)
+    blank = {"state": "", "reason": "", "unit": "", "due_at": None, "note": ""}
+    engine.steps = [
+        blank | {"at": NOW, "what": "received", "state": "open311"},
+        blank | {"at": NOW + 9_000, "what": "order", "state": "HANDLED", "unit": "雨城雨水局",
+                 "note": "已修复，联系 13812345678"},
+    ]  # fmt: skip
+    client = TestClient(app)
+
+    def followed(report: str, given: str, form: str = "json") -> Response:
+        path = f"/open311/v2/requests/{report}.{form}"
+        return client.get(path, headers={"X-Trail-Secret": given})
+
+    answer = followed(identity, secret)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()[0]["extended_attributes"]["trail"] == [
+        {"datetime": "2026-03-05T09:40:00+01:00", "what": "received", "state": "open311",
+         "agency": None, "notes": None},
+        {"datetime": "2026-03-05T09:40:09+01:00", "what": "order", "state": "HANDLED",
+         "agency": "雨城雨水局", "notes": "已修复，联系 ***"},
+    ]  # fmt: skip
+    assert followed(identity, secret, "xml").text.count("<step>") == 2
+    for report, wrong in ((identity, "x" * 16), (identity, ""), (other, secret)):
+        assert followed(report, wrong).status_code == 404
+        assert "step" not in followed(report, wrong, "xml").text
+    assert "trail" not in get(f"requests/{identity}.json", extensions="true").text
+    engine.error = OperationalError("gone")
+    assert followed(identity, secret).status_code == 503
 
 
 def test_a_report_in_review_is_open_and_says_why(get: Ask, engine: FakeEngine) -> None:
