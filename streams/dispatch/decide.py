@@ -8,6 +8,10 @@ An event whose reports all went to another one needs no order: its order is with
 event as the reason, and is in force again should the event get reports of its own again. An event that is
 over, by its order, is closed for merge, too; what is told of it from then on is another event, and marks an
 order that was closed less than 72 h before as closed falsely (假闭环).
+
+An order that is over is forgotten :data:`REMEMBERED_MS` after its end, whenever the timer comes. A record of
+its event from before changes nothing then; should merge open the event anew, it has another order, whose
+number none of the former ones had.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,15 +31,21 @@ from streams.batch import Batch, Decision, Output
 from streams.dispatch.deadline import WorkClock, stages
 from streams.dispatch.duty import DutyList
 from streams.dispatch.lifecycle import (
+    AHEAD_MS,
+    HOUR_MS,
     NEW,
     OF_EVENT,
     OPEN,
+    OVER,
+    REMEMBERED_MS,
     SETTLED,
     Case,
+    Order,
     Rules,
     Step,
     act,
     first,
+    forgotten_at,
     new_deadline,
     next_notice,
     notice,
@@ -51,6 +61,11 @@ _from_json = msgspec.json.Decoder().decode
 ACTIONS, EVENT_ACTIONS = "order.actions", "event.actions"
 #: Orders at most of which one tick notices what time did; the next goes on.
 TICK_ORDERS = 2_000
+
+_UNKNOWN = (
+    "no order of this event is known; check event_id. "
+    f"An order is forgotten {REMEMBERED_MS // (24 * HOUR_MS)} days after its end"
+)
 
 #: What is kept of an event beside what stands in its order.
 EVENT = ("zone", "conditions")
@@ -100,11 +115,14 @@ class DispatchStep:
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> DispatchState:
         """Changes are keyed by event id. An entry ``1`` is of an order of which no more is known."""
         state = DispatchState({key.decode(): value for key, value in entries.items()})
-        state.timers = [
-            (instant, event_id)
-            for event_id, kept in state.orders.items()
-            if (instant := _head(kept)[0])
-        ]
+        for event_id, kept in state.orders.items():
+            instant = _head(kept)[0]
+            if not instant and (case := _case(event_id, kept)) is not None:
+                # Maybe it was kept before time acted on an order of its state.
+                instant = _instant(case.order)
+                state.orders[event_id] = _entry(case, instant)
+            if instant:
+                state.timers.append((instant, event_id))
         heapify(state.timers)
         return state
 
@@ -126,16 +144,21 @@ class DispatchStep:
         return decision
 
     def tick(self, state: DispatchState, now_ms: int) -> Decision:
-        """What time alone caused by now: deadlines near or passed, each noticed once."""
+        """What time alone caused by now: deadlines near or passed, each noticed once; what is forgotten."""
         decision = Decision()
         cases: dict[str, Case] = {}
         timers = state.timers
-        while timers and timers[0][0] <= now_ms and len(cases) < TICK_ORDERS:
+        while (
+            timers and timers[0][0] <= now_ms and len(cases) + len(decision.changes) < TICK_ORDERS
+        ):
             instant, event_id = heappop(timers)
-            if event_id in cases or _head(state.orders[event_id])[0] != instant:
+            kept = state.orders.get(event_id)
+            if kept is None or event_id in cases or _head(kept)[0] != instant:
                 continue
-            case = _case(event_id, state.orders[event_id])
-            if case is not None:
+            if _forgotten(None, kept, now_ms):
+                del state.orders[event_id]
+                decision.changes.append((event_id.encode(), None))
+            elif (case := _case(event_id, kept)) is not None:
                 cases[event_id] = case
                 self._tell(case, notice(case, self._rules, now_ms), decision)
         _keep(state, cases, decision)
@@ -154,9 +177,15 @@ class DispatchStep:
         into = event["merged_into"]
         ended = event["status"] == "closed" or into is not None
         case, kept = cases.get(event_id), state.orders.get(event_id)
+        if _forgotten(case, kept, now_ms):
+            case = kept = None
         if case is None and kept is None:
-            if not ended:
-                case, opening = first(_event(event, self._holding(event)), rules, now_ms)
+            if not ended and event["decided_at"] + REMEMBERED_MS > now_ms:
+                # Of an event so old there may have been orders.
+                old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
+                numbered = event["decided_at"] if old else 0
+                kept_of_event = _event(event, self._holding(event))
+                case, opening = first(kept_of_event, rules, now_ms, numbered)
                 cases[event_id] = case
                 self._tell(case, opening, decision)
                 if event["recurs_of"] is not None:
@@ -196,13 +225,15 @@ class DispatchStep:
     ) -> None:
         """Do what somebody asks, or refuse it; either is an outcome."""
         event_id = action["event_id"]
-        case = cases.get(event_id)
-        if case is None and (kept := state.orders.get(event_id)) is not None:
+        case, kept = cases.get(event_id), state.orders.get(event_id)
+        if _forgotten(case, kept, now_ms):
+            case = None
+        elif case is None and kept is not None:
             case = _case(event_id, kept)
         refusal: Refusal | None = None
         target = action["order_id"]
         if case is None:
-            refusal = Refusal("unknown_order", "no order of this event is known; check event_id")
+            refusal = Refusal("unknown_order", _UNKNOWN)
         else:
             target = target or case.order["order_id"]
             done = act(case, action, self._rules, now_ms)
@@ -311,26 +342,45 @@ def _head(kept: bytes) -> tuple[int, str]:
     return instant, kept[comma + 2 : second - 1].decode()
 
 
+def _forgotten(case: Case | None, kept: bytes | None, now_ms: int) -> bool:
+    """Whether an event's order, as the batch left it or as it is kept, is over for so long."""
+    if case is not None:
+        forgotten = forgotten_at(case.order)
+        return forgotten is not None and forgotten <= now_ms
+    if kept is None:
+        return False
+    instant, standing = _head(kept)
+    return 0 < instant <= now_ms and standing in OVER
+
+
+def _instant(order: Order) -> int:
+    """When time acts on an order next; 0: never."""
+    return forgotten_at(order) or (next_notice(order) or (0,))[0]
+
+
 def _keep(state: DispatchState, cases: Mapping[str, Case], decision: Decision) -> None:
     """The entries of events whose orders took steps, and when time acts on them next."""
     for event_id, case in cases.items():
-        due = next_notice(case.order)
-        instant = due[0] if due else 0
+        instant = _instant(case.order)
         if instant and (
             event_id not in state.orders or _head(state.orders[event_id])[0] != instant
         ):
             heappush(state.timers, (instant, event_id))
-        values = (
-            instant,
-            case.order["state"],
-            case.former,
-            case.done,
-            [case.event[name] for name in EVENT],
-            _values(case.order),
-        )
-        kept = _to_json(values)
-        state.orders[event_id] = kept
+        kept = state.orders[event_id] = _entry(case, instant)
         decision.changes.append((event_id.encode(), kept))
+
+
+def _entry(case: Case, instant: int) -> bytes:
+    """The orders of an event in the state topic's form."""
+    values = (
+        instant,
+        case.order["state"],
+        case.former,
+        case.done,
+        [case.event[name] for name in EVENT],
+        _values(case.order),
+    )
+    return _to_json(values)
 
 
 def _case(event_id: str, kept: bytes, event: Mapping[str, Any] | None = None) -> Case | None:

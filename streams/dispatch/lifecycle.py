@@ -19,6 +19,9 @@ from streams.dispatch.deadline import Stages
 HOUR_MS = 3600 * 1000
 #: An order that was closed and whose matter is told again so soon was closed falsely (假闭环).
 FALSE_CLOSURE_MS = 72 * HOUR_MS
+#: An order that is over can be visited, reopened or restored for so long after it ended; then it is forgotten.
+#: Longer than topic ``events`` keeps a record, so that none that is old brings a forgotten order back.
+REMEMBERED_MS = 40 * 24 * HOUR_MS
 #: How far ahead of ours the clock of who acts may be.
 AHEAD_MS = 5 * 60 * 1000
 #: So often an unsatisfied citizen has the same order done again (不满意重办) without anybody's decision.
@@ -43,6 +46,8 @@ RUNNING = (*WORKING, *DONE)
 OPEN = (*RUNNING, "SUSPENDED", "NEEDS_REVIEW")
 #: Over with its event; it can only be opened again.
 SETTLED = ("CLOSED", "INVALID", "DIRECT_ANSWERED")
+#: Nobody works on it, and no other order took its place.
+OVER = (*SETTLED, "WITHDRAWN")
 
 UNIT = ("unit", "grid_worker")
 CENTRE = ("centre",)
@@ -94,6 +99,7 @@ TABLE = (
         ("note",)),
     Row("withdraw", "撤回", OPEN, "WITHDRAWN", SYSTEM, ("reason",)),
     Row("restore", "恢复派遣", ("WITHDRAWN",), BEFORE, SYSTEM, ("reason",)),
+    Row("dispatch_overdue", "派遣超时", ("NEEDS_REVIEW",), SAME, SYSTEM),
     Row("sign_overdue", "签收超时", TO_SIGN, SAME, SYSTEM),
     Row("handle_overdue", "处置超时", WORKING, SAME, SYSTEM),
     Row("near_due", "临期", RUNNING, SAME, SYSTEM),
@@ -109,8 +115,9 @@ Order = dict[str, Any]
 #: What of an order stands in its event, and never changes.
 OF_EVENT = ("event_id", "class_code", "district_code", "grid_code", "street_code", "opened_at")
 #: An order before anybody acts. The last are no fields of its record: when it last took a step, when its
-#: deadline comes near, the states to go back to, whether signing and handling were noticed as late, and the
-#: extension asked for.
+#: deadline comes near, the states to go back to, whether signing and handling were noticed as late, the
+#: extension asked for, whether dispatch was noticed as late, and from which number on the orders of its event
+#: are counted.
 NEW: Order = {
     "order_id": "", "version": 0, "state": "UNKNOWN", "unit_code": "", "unit_name": "", "level": "",
     "priority": 3, "dispatched_at": 0, "due_at": None, "rule": "", "sequence": 1,
@@ -122,7 +129,7 @@ NEW: Order = {
     "self_handled": False, "handler": "", "partners": [], "closed_when": "", "first_visit": "",
     "final_visit": "", "solved": "",
     "stepped_at": 0, "near_at": None, "before": "", "sign_overdue": False, "handle_overdue": False,
-    "asked_value": 0.0, "asked_unit": "",
+    "asked_value": 0.0, "asked_unit": "", "dispatch_overdue": False, "numbered": 0,
 }  # fmt: skip
 
 
@@ -223,9 +230,14 @@ class _RefusedError(Exception):
         self.refusal = Refusal(reason, detail)
 
 
-def first(event: Mapping[str, Any], rules: Rules, at: int) -> tuple[Case, list[Step]]:
-    """An event's first order: to the unit whose duty it is, or in want of a person, with the reason."""
-    case = Case(event, NEW)
+def first(
+    event: Mapping[str, Any], rules: Rules, at: int, numbered: int = 0
+) -> tuple[Case, list[Step]]:
+    """An event's first order: to the unit whose duty it is, or in want of a person, with the reason.
+
+    ``numbered``: where former orders of the event may be forgotten, a number that none of them had.
+    """
+    case = Case(event, NEW | {"numbered": numbered})
     steps = [_next_order(case, rules.duties.duty(event), rules, at)]
     case.order = steps[-1].order
     return case, steps
@@ -278,12 +290,16 @@ def told_again(case: Case, at: int, reason: str, rules: Rules) -> list[Step]:
 def next_notice(order: Order) -> tuple[int, str] | None:
     """The next of an order's deadlines that time alone will pass, each noticed once: when, and its verb.
 
-    The whole is near in the last quarter of its time and overdue until it is closed, handling and signing
-    until the unit has done them; nothing while the clock stands.
+    Dispatch is overdue until somebody has the order. The whole is near in the last quarter of its time and
+    overdue until it is closed, handling and signing until the unit has done them; nothing while the clock
+    stands.
     """
     state = order["state"]
     if state not in _RUNNING:
-        return None
+        due_at = order["dispatch_due_at"]
+        if state != "NEEDS_REVIEW" or due_at is None or order["dispatch_overdue"]:
+            return None
+        return due_at, "dispatch_overdue"
     found = None
     due_at = order["due_at"]
     if due_at is not None and not order["overdue"]:
@@ -303,6 +319,14 @@ def notice(case: Case, rules: Rules, now_ms: int) -> list[Step]:
     while (due := next_notice(case.order)) is not None and due[0] <= now_ms:
         steps += turn(case, due[1], "", due[0], rules)
     return steps
+
+
+def forgotten_at(order: Order) -> int | None:
+    """The instant from which nothing can happen any more to an order that is over; None while it is open."""
+    if order["state"] not in OVER:
+        return None
+    ended: int = max(order["state_at"], order["opened_at"])
+    return ended + REMEMBERED_MS
 
 
 def mark_of(action_id: str) -> str:
@@ -474,7 +498,7 @@ def _changes(
             if action.get("at", at) - order["closed_at"] > FALSE_CLOSURE_MS:
                 raise _RefusedError("too_late", "told again more than 72 h after it was closed")
             return {verb: True}
-        case "near_due" | "overdue" | "sign_overdue" | "handle_overdue":
+        case "near_due" | "overdue" | "sign_overdue" | "handle_overdue" | "dispatch_overdue":
             return {verb: True}
     return {}
 
@@ -516,7 +540,7 @@ def _next_order(
     """A new order of the event; without a duty, one in want of a person."""
     last, event = case.order, case.event
     code = duty.unit_code if duty else ""
-    times = sum(unit == code for _, unit, _ in case.former)
+    times = last["numbered"] + sum(unit == code for _, unit, _ in case.former)
     if last["version"]:
         times += last["unit_code"] == code
     order = NEW | {name: event[name] for name in OF_EVENT}
@@ -529,9 +553,13 @@ def _next_order(
         "state_at": at,
         "sequence": last["sequence"] + 1 if last["version"] else 1,
         "returns": last["returns"] + returned,
+        "numbered": last["numbered"],
     }
-    verb, reason = "park", "nobody else of the duty list can take it; the centre assigns it"
-    if duty is not None:
+    if duty is None:
+        verb, reason = "park", "nobody else of the duty list can take it; the centre assigns it"
+        since = at if last["version"] else event["opened_at"]
+        order["dispatch_due_at"], why = _dispatch_due(order["priority"], since, rules)
+    else:
         order |= {
             "unit_code": code,
             "unit_name": duty.unit_name,
@@ -542,11 +570,22 @@ def _next_order(
             "closed_when": duty.closed_when,
             "partners": list(duty.partners),
         }
+        verb, reason = "dispatch", duty.rule
         dues, why = _round(order, event["opened_at"], at, rules)
         order |= dues
-        verb, reason = "dispatch", f"{duty.rule}; {why}" if why else duty.rule
     order["state"] = _BY_VERB[verb].to
+    reason = f"{reason}; {why}" if why else reason
     return Step(order, "UNKNOWN", verb, "system", "system", reason, at)
+
+
+def _dispatch_due(priority: int, since: int, rules: Rules) -> tuple[int | None, str]:
+    """Until when somebody should have an order that nobody has since an instant, or None and why."""
+    if rules.stages is None:
+        return None, ""
+    try:
+        return rules.stages(priority, since, since, TimeLimit(0.0, "urgent_hour")).dispatch, ""
+    except ValueError as error:
+        return None, f"no deadline: {error}"
 
 
 def _round(order: Order, opened_at: int, at: int, rules: Rules) -> tuple[Order, str]:

@@ -1,6 +1,7 @@
 """The life cycle, row by row: what the table allows is done whole, the rest is refused and leaves no trace."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 
 from schemas.city import CityPack
 from schemas.ids import order_id, transition_id
+from schemas.settings import Settings
+from schemas.topics import load_topics
 from streams.asked import Refusal
+from streams.dispatch.deadline import CalendarGap, Stages
 from streams.dispatch.decide import city_rules
 from streams.dispatch.lifecycle import (
     AHEAD_MS,
@@ -18,6 +22,8 @@ from streams.dispatch.lifecycle import (
     HOUR_MS,
     MOVES,
     OPEN,
+    OVER,
+    REMEMBERED_MS,
     ROLES,
     SAME,
     SETTLED,
@@ -30,6 +36,7 @@ from streams.dispatch.lifecycle import (
     act,
     allowed,
     first,
+    forgotten_at,
     next_notice,
     notice,
     told_again,
@@ -396,7 +403,51 @@ def test_each_deadline_is_noticed_once_at_its_instant_and_keeps_the_state(rules:
     assert notice(case, rules, order["due_at"] + 10**10) == []
 
 
-@pytest.mark.parametrize("state", [*SETTLED, "RETURNED", "WITHDRAWN", "SUSPENDED", "NEEDS_REVIEW"])
+def test_what_nobody_can_take_is_late_once_the_time_for_dispatch_is_over(rules: Rules) -> None:
+    case = opened(rules)
+    returned_at = case.order["due_at"] + HOUR_MS
+    while case.order["state"] != "NEEDS_REVIEW":
+        act(case, asked(case, "return", "unit", at=returned_at), rules, returned_at)
+    due_at = case.order["dispatch_due_at"]
+    assert due_at > returned_at
+    assert notice(case, rules, due_at - 1) == []
+    (step,) = notice(case, rules, due_at + HOUR_MS)
+    assert (step.verb, step.role, step.at) == ("dispatch_overdue", "system", due_at)
+    assert step.order["state"] == "NEEDS_REVIEW"
+    assert notice(case, rules, due_at + 10**10) == []
+    # Who has it then has deadlines of its own; should it come back once more, the time begins anew.
+    now = due_at + 2 * HOUR_MS
+    act(case, asked(case, "assign", "centre", to_unit=UNIT, at=now), rules, now)
+    assert {step.verb for step in notice(case, rules, now + 10**11)} >= {"sign_overdue"}
+    act(case, asked(case, "return", "unit", at=now), rules, now)
+    assert next_notice(case.order) == (case.order["dispatch_due_at"], "dispatch_overdue")
+
+
+def test_what_was_never_anybodys_is_late_from_the_events_opening_on(rules: Rules) -> None:
+    nobody = replace(rules, duties=Nobody())
+    event = opened(rules).event
+    case, (step,) = first(event, nobody, NOW + HOUR_MS)
+    due_at = opened(rules).order["dispatch_due_at"]
+    assert (step.verb, case.order["dispatch_due_at"]) == ("park", due_at)
+    case, (step,) = first({**event, "opened_at": -HOUR_MS}, replace(nobody, stages=_no_calendar), 0)
+    assert case.order["dispatch_due_at"] is None
+    assert "no deadline" in step.reason
+    assert next_notice(case.order) is None
+
+
+class Nobody:
+    """Duties of a city in which nobody has any."""
+
+    def duty(self, event: Any) -> None: ...
+    def next(self, event: Any, tried: Any) -> None: ...
+    def named(self, event: Any, unit_code: str) -> None: ...
+
+
+def _no_calendar(*_: Any) -> Stages:
+    raise CalendarGap(1969)
+
+
+@pytest.mark.parametrize("state", [*SETTLED, "RETURNED", "WITHDRAWN", "SUSPENDED"])
 def test_what_is_over_or_stands_is_never_late(rules: Rules, state: str) -> None:
     assert next_notice(brought(rules, state).order) is None
 
@@ -415,6 +466,19 @@ def test_a_deadline_that_the_calendar_does_not_tell_keeps_nobody_from_work(city:
     assert (case.order["state"], case.order["due_at"]) == ("DISPATCHED", None)
     assert "calendar" in step.reason
     assert next_notice(case.order) is None
+
+
+@pytest.mark.parametrize("state", [*OPEN, *OVER])
+def test_what_is_over_is_forgotten_some_time_after_its_end(rules: Rules, state: str) -> None:
+    case = brought(rules, state, state_at=NOW + HOUR_MS)
+    over = state in OVER
+    assert forgotten_at(case.order) == (NOW + HOUR_MS + REMEMBERED_MS if over else None)
+
+
+def test_an_order_is_remembered_longer_than_records_of_its_event_and_false_closings() -> None:
+    (events,) = (topic for topic in load_topics(Settings()) if topic.name == "events")
+    assert int(events.config["retention.ms"]) < REMEMBERED_MS
+    assert FALSE_CLOSURE_MS < REMEMBERED_MS
 
 
 def test_every_state_of_the_table_is_open_settled_or_over() -> None:

@@ -14,14 +14,13 @@ from schemas.codec import Codec
 from schemas.ids import action_id, order_id, transition_id
 from streams.batch import Decision, Output
 from streams.dispatch.decide import TICK_ORDERS, DispatchState, DispatchStep
-from streams.dispatch.lifecycle import DONE_KEPT, MOVES, TABLE, allowed
+from streams.dispatch.lifecycle import DONE_KEPT, MOVES, OPEN, REMEMBERED_MS, TABLE, allowed
 from tests.unit.streams.batches import NOW, Record, batch, records
 from tests.unit.tiny_city import EAST, WEST
 
 EVENTS, ACTIONS = "events", "order.actions"
 UNIT = "990100-YS"
 HOUR = 3_600_000
-OVER = ("INVALID", "RETURNED", "WITHDRAWN")
 USUAL = (
     ("sign", "unit"), ("start", "unit"), ("handle", "unit"), ("check_pass", "centre"),
     ("visit", "citizen"), ("close", "centre"), ("resume", "centre"), ("ask_extension", "unit"),
@@ -69,8 +68,10 @@ class Desk:
     def take(self, decision: Decision) -> list[Output]:
         self.outputs += decision.outputs
         for key, value in decision.changes:
-            assert value is not None
-            self.stored[key] = value
+            if value is None:
+                del self.stored[key]
+            else:
+                self.stored[key] = value
         return decision.outputs
 
     def tell(self, *told: Record, now_ms: int = NOW) -> list[Output]:
@@ -127,6 +128,7 @@ def story(city: CityPack, codec: Codec, seed: int, length: int) -> list[Item]:
     pilot = Desk(city, codec)
     versions: Counter[str] = Counter()
     orders: dict[str, Record] = {}
+    opened: dict[str, int] = {}
     items: list[Item] = []
     asked: list[bytes] = []
     now = NOW
@@ -135,12 +137,13 @@ def story(city: CityPack, codec: Codec, seed: int, length: int) -> list[Item]:
         order = orders.get(name)
         draw = luck.random()
         if luck.random() < 0.1:
-            now += luck.choice((HOUR, 60 * HOUR))
+            now += luck.choice((HOUR, 60 * HOUR, 60 * HOUR, REMEMBERED_MS))
         if order is None or draw < 0.15:
             versions[name] += 1
             told: Record = {
                 "updated_at": now,
-                "opened_at": now,
+                "opened_at": opened.setdefault(name, now),
+                "decided_at": now,
                 "district_code": luck.choice((EAST, WEST)),
             }
             if order is not None and luck.random() < 0.5:
@@ -225,7 +228,7 @@ def test_whatever_is_done_the_chains_hold(
             }
             assert order["state"] == step["to_state"]
     last = {identity: chain[-1] for identity, chain in steps.items()}
-    in_force = Counter(s["event_id"] for s in last.values() if s["to_state"] not in OVER)
+    in_force = Counter(s["event_id"] for s in last.values() if s["to_state"] in OPEN)
     assert all(n == 1 for n in in_force.values())
     # Every action has an outcome; each that was applied, once; of the refused no step tells.
     outcomes = desk.all("action.outcomes")
@@ -234,11 +237,18 @@ def test_whatever_is_done_the_chains_hold(
     assert all(n == 1 for n in applied.values())
     assert {s["action_id"] for s in desk.all("order.transitions")} <= {"", *applied}
     assert all(o["reason"] and o["detail"] for o in outcomes if o["outcome"] == "refused")
-    # Every event has an order, and its closing and reopening alternate.
+    # Every event has an order, and its closing and reopening alternate, until they are forgotten.
     told = {codec.decode(i.value)[1]["event_id"] for i in items if i.topic == EVENTS}
     assert told == {step["event_id"] for step in last.values()}
-    for name in told:
-        turns = [a["action"] for a in desk.all("event.actions") if a["event_id"] == name]
+    lives: dict[str, list[list[str]]] = defaultdict(list)
+    for output in desk.outputs:
+        if output.topic in ("order.transitions", "event.actions"):
+            record = codec.decode(output.value)[1]
+            if output.topic == "event.actions":
+                lives[record["event_id"]][-1].append(record["action"])
+            elif (record["version"], record["sequence"]) == (1, 1):
+                lives[record["event_id"]].append([])
+    for turns in [turns for each in lives.values() for turns in each]:
         assert turns == ["close", "reopen"] * (len(turns) // 2) + ["close"] * (len(turns) % 2)
 
 
@@ -310,6 +320,125 @@ def test_a_tick_does_a_bounded_part_and_the_next_goes_on(desk: Desk) -> None:
     assert len({step["event_id"] for step in desk.tick(late)}) == TICK_ORDERS
     assert len({step["event_id"] for step in desk.tick(late)}) == 5
     assert desk.tick(late) == []
+
+
+def test_an_order_that_nobody_can_take_is_noticed_once_when_its_dispatch_is_late(
+    desk: Desk,
+) -> None:
+    desk.tell(event())
+    while desk.order()["state"] == "DISPATCHED":
+        order = desk.order()
+        desk.ask(action("return", "unit", order_id=order["order_id"], unit_code=order["unit_code"]))
+    due_at = desk.order()["dispatch_due_at"]
+    assert desk.tick(due_at - 1) == []
+    desk.restart()
+    (step,) = desk.tick(due_at)
+    assert (step["action"], step["role"], step["at"]) == ("dispatch_overdue", "system", due_at)
+    assert (step["from_state"], step["to_state"]) == ("NEEDS_REVIEW", "NEEDS_REVIEW")
+    desk.restart()
+    assert desk.tick(due_at + 10**10) == []
+
+
+# --- what is forgotten -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ticked", [True, False])
+def test_a_forgotten_order_is_refused_with_the_reason_whether_or_not_time_was_noticed(
+    desk: Desk, ticked: bool
+) -> None:
+    closed(desk)
+    end = NOW + REMEMBERED_MS
+    desk.ask(action("visit", "citizen", at=end - 1), now_ms=end - 1)
+    assert desk.all("action.outcomes")[-1]["outcome"] == "applied"
+    if ticked:
+        assert desk.tick(end) == []
+        assert not desk.stored
+        assert not desk.state.orders
+    desk.ask(action("reopen", "centre", at=end), now_ms=end)
+    outcome = desk.all("action.outcomes")[-1]
+    assert (outcome["outcome"], outcome["reason"]) == ("refused", "unknown_order")
+    assert "forgotten 40 days after" in outcome["detail"]
+
+
+@pytest.mark.parametrize("ticked", [True, False])
+def test_old_records_of_an_event_do_not_bring_its_forgotten_order_back(
+    desk: Desk, ticked: bool
+) -> None:
+    closed(desk)
+    end = NOW + REMEMBERED_MS
+    if ticked:
+        desk.tick(end)
+    assert desk.tell(event(), event(version=2), event(version=3, status="closed"), now_ms=end) == []
+    desk.tick(end)
+    assert desk.stored == {}
+
+
+@pytest.mark.parametrize("ticked", [True, False])
+def test_an_event_that_is_opened_when_its_orders_are_forgotten_gets_one_of_a_new_id(
+    desk: Desk, ticked: bool
+) -> None:
+    desk.tell(event())
+    desk.tell(event(version=2, status="closed", merged_into="e2", report_count=0))
+    later = NOW + REMEMBERED_MS
+    if ticked:
+        desk.tick(later)
+    former = {order["order_id"] for order in desk.all("orders")}
+    desk.tell(event(version=3, decided_at=later), now_ms=later)
+    order = desk.order()
+    assert (order["version"], order["state"], order["unit_code"]) == (1, "DISPATCHED", UNIT)
+    assert order["order_id"] not in former
+    # So has every order that follows it.
+    desk.ask(action("return", "unit", order_id=order["order_id"], at=later), now_ms=later)
+    following = desk.order()
+    assert following["order_id"] != order_id("e1", following["unit_code"])
+
+
+def test_an_order_closed_by_an_older_worker_is_forgotten_too(desk: Desk) -> None:
+    closed(desk)
+    # Time did not act on what was closed.
+    comma = desk.stored[b"e1"].index(b",")
+    desk.stored[b"e1"] = b"[0" + desk.stored[b"e1"][comma:]
+    desk.restart()
+    assert desk.tick(NOW + REMEMBERED_MS - 1) == []
+    assert desk.stored
+    desk.restart()
+    desk.tick(NOW + REMEMBERED_MS)
+    assert desk.stored == {}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_over_a_year_the_state_holds_what_is_open_and_what_ended_lately(
+    city: CityPack, codec: Codec, restart: bool
+) -> None:
+    desk = Desk(city, codec)
+    ends = {
+        "close": (("sign", "unit"), ("handle", "unit"), ("check_pass", "centre"), ("close", "centre")),
+        "invalidate": (("invalidate", "centre"),),
+        "direct_answer": (("direct_answer", "centre"),),
+        "merge": (),
+        "open": (("sign", "unit"),),
+    }  # fmt: skip
+    day_ms, days, still_open = 24 * HOUR, 365, 0
+    kept = REMEMBERED_MS // day_ms
+    for day in range(days):
+        now = NOW + day * day_ms
+        for end, way in ends.items():
+            if end == "open" and day % 30:
+                continue
+            name = f"{end}-{day}"
+            told = event(name, opened_at=now, updated_at=now, decided_at=now)
+            desk.tell(told, now_ms=now)
+            desk.ask(*(action(verb, role, name, at=now) for verb, role in way), now_ms=now)
+            if end == "merge":
+                desk.tell(told | {"status": "closed", "merged_into": "e9"}, now_ms=now)
+            still_open += end == "open"
+        if restart and day % 7 == 0:
+            desk.restart()
+        desk.tick(now)
+        assert len(desk.state.orders) <= 4 * kept + still_open
+    assert len(desk.stored) == len(desk.state.orders) == 4 * kept + still_open
+    # The heap does not keep what became of no account either.
+    assert len(desk.state.timers) <= 3 * len(desk.state.orders)
 
 
 # --- events ----------------------------------------------------------------------------------------
