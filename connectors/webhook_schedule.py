@@ -41,12 +41,14 @@ class State(Enum):
 class Answer(NamedTuple):
     """What came of an attempt; ``status`` is 0 when there was no HTTP answer.
 
-    ``refused`` is for ever, of this step; ``gone`` is for ever, of everything.
+    ``refused`` is for ever, of this step; ``gone`` is for ever, of everything. A system that says when to
+    come again (``Retry-After``) is left alone for ``pause_s``, with all its steps.
     """
 
     verdict: Literal["delivered", "failed", "refused", "gone"]
     reason: str
     status: int = 0
+    pause_s: float = 0.0
 
 
 class Step(NamedTuple):
@@ -177,6 +179,7 @@ class Schedule:
             if queue.failures >= FAILURES:
                 pause = self._pause(queue.failures - FAILURES + 1, PAUSE_ENDPOINT_S)
                 queue.not_before = now + pause
+            queue.not_before = max(queue.not_before, now + min(answer.pause_s, PAUSE_LAST_S))
         else:
             queue.failing_since = queue.failing_since or now
         if answer.verdict == "gone":

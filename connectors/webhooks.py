@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -102,14 +103,20 @@ def _iso(ms: int | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def meaning(status: int) -> Answer:
-    """What an HTTP status means: only 2xx is a yes, 410 a no for good, other 4xx mostly a no to this step."""
+def meaning(status: int, retry_after: str = "") -> Answer:
+    """What an HTTP status means: only 2xx is a yes, 410 a no for good, other 4xx mostly a no to this step.
+
+    ``retry_after`` counts in seconds; the header's other form, a date, needs both clocks to agree.
+    """
     if 200 <= status < 300:
         return Answer("delivered", f"http_{status}", status)
     if status == 410:
         return Answer("gone", "http_410", status)
     forever = 400 <= status < 500 and status not in TRANSIENT
-    return Answer("refused" if forever else "failed", f"http_{status}", status)
+    if forever:
+        return Answer("refused", f"http_{status}", status)
+    pause = float(retry_after) if re.fullmatch(r"\d{1,9}", retry_after) else 0.0
+    return Answer("failed", f"http_{status}", status, pause)
 
 
 class Sender:
@@ -138,7 +145,7 @@ class Sender:
                 asyncio.timeout(WHOLE_S),
                 self._client.stream("POST", endpoint.url, content=body, headers=headers) as given,
             ):
-                answer = meaning(given.status_code)
+                answer = meaning(given.status_code, given.headers.get("retry-after", ""))
                 size = 0
                 async for part in given.aiter_raw():
                     size += len(part)

@@ -13,6 +13,7 @@ from deploy import webhooks
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
 from schemas.webhooks import readable_by_others
+from streams.dispatch.lifecycle import TABLE
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
 
@@ -53,6 +54,11 @@ def register(app: typer.Typer) -> None:
             table.add_row(s.unit, s.host, " ".join(s.actions) or "all", *told)
         console = Console()
         console.print(table if states else f"nobody is told; no entry in {settings.webhooks_path}")
+        for s in states:
+            if unknown := sorted(set(s.actions) - {row.verb for row in TABLE}):
+                console.print(
+                    f"{s.unit}: no step is called {', '.join(unknown)}; see the table in streams/README.md"
+                )
         if any(s.waiting is None for s in states):
             console.print("the process that sends them does not answer; see quanyu status")
         if readable_by_others(settings.webhooks_path):

@@ -135,6 +135,20 @@ def test_one_step_that_always_fails_does_not_stop_the_others_of_its_endpoint() -
     assert plan.health("u").waiting == 1
 
 
+def test_a_system_that_says_when_to_come_again_is_left_alone_till_then_half_an_hour_at_most() -> (
+    None
+):
+    for said, left_alone in ((90.0, 90.0), (1e9, 1800.0)):
+        plan = schedule()
+        for offset in range(2):
+            plan.take(step(offset, "a"), "u", 0.0)
+        [delivery] = plan.ready(0.0)
+        plan.answered(delivery, Answer("failed", "http_429", 429, said), 0.0)
+        plan.take(step(2), "u", 0.0)
+        assert plan.ready(left_alone - 1) == []
+        assert offsets(plan.ready(left_alone)) == [2, 0]
+
+
 def test_gone_stops_the_endpoint_until_its_entry_changes() -> None:
     plan = schedule()
     for offset in range(3):

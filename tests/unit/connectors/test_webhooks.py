@@ -141,6 +141,14 @@ def test_only_2xx_is_a_yes_and_what_may_pass_is_tried_again(
     assert {meaning(status).verdict for status in statuses} == {verdict}
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("120", 120.0), ("", 0.0), ("-3", 0.0), ("soon", 0.0), ("9" * 400, 0.0)]
+)
+def test_seconds_of_retry_after_are_kept_and_rubbish_is_not(header: str, seconds: float) -> None:
+    assert meaning(503, header).pause_s == seconds
+    assert meaning(200, header).pause_s == 0.0
+
+
 def test_an_endpoint_that_names_actions_is_told_of_these_only() -> None:
     some = endpoint("https://unit.example/hook", actions=["dispatch", "return"])
     assert wanted(some, transition(action="return"))
