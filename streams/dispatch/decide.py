@@ -72,6 +72,7 @@ EVENT = ("zone", "conditions")
 #: What is kept of an order, in this order for ever: a new one is appended.
 _FIELDS = (*OF_EVENT[1:], *NEW)
 _values = itemgetter(*_FIELDS)
+_KNOWN, _of_event = (*OF_EVENT, *EVENT), itemgetter(*OF_EVENT)
 #: What was kept of an order before its life cycle was.
 _OLD = (
     "version", "state", "unit_code", "unit_name", "level", "priority",
@@ -155,7 +156,7 @@ class DispatchStep:
             kept = state.orders.get(event_id)
             if kept is None or event_id in cases or _head(kept)[0] != instant:
                 continue
-            if _forgotten(None, kept, now_ms):
+            if _head(kept)[1] in OVER:
                 del state.orders[event_id]
                 decision.changes.append((event_id.encode(), None))
             elif (case := _case(event_id, kept)) is not None:
@@ -177,21 +178,16 @@ class DispatchStep:
         into = event["merged_into"]
         ended = event["status"] == "closed" or into is not None
         case, kept = cases.get(event_id), state.orders.get(event_id)
-        if _forgotten(case, kept, now_ms):
-            case = kept = None
-        if case is None and kept is None:
+        instant, standing = 0, ""
+        if case is not None:
+            instant, standing = _instant(case.order), case.order["state"]
+        elif kept is not None:
+            instant, standing = _head(kept)
+        known = case is not None or kept is not None
+        if not known or (standing in OVER and 0 < instant <= now_ms):
             if not ended and event["decided_at"] + REMEMBERED_MS > now_ms:
-                # Of an event so old there may have been orders.
-                old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
-                numbered = event["decided_at"] if old else 0
-                kept_of_event = _event(event, self._holding(event))
-                case, opening = first(kept_of_event, rules, now_ms, numbered)
-                cases[event_id] = case
-                self._tell(case, opening, decision)
-                if event["recurs_of"] is not None:
-                    decision.outputs.append(self._false_closure(event))
+                cases[event_id] = self._first(event, now_ms, decision)
             return
-        standing = case.order["state"] if case else _head(kept or b"")[1]
         # An event that is over with reports of its own was handled: its order says how.
         gone = ended and (into is not None or not event["report_count"])
         if gone and standing in OPEN:
@@ -215,6 +211,16 @@ class DispatchStep:
         cases[event_id] = case
         self._tell(case, [*steps, *turn(case, verb, why, now_ms, rules)], decision)
 
+    def _first(self, event: Mapping[str, Any], now_ms: int, decision: Decision) -> Case:
+        """An order of an event of which none is known; of one so old there may have been orders."""
+        old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
+        numbered = event["decided_at"] if old else 0
+        case, steps = first(_event(event, self._holding(event)), self._rules, now_ms, numbered)
+        self._tell(case, steps, decision)
+        if event["recurs_of"] is not None:
+            decision.outputs.append(self._false_closure(event))
+        return case
+
     def _act(
         self,
         state: DispatchState,
@@ -225,14 +231,12 @@ class DispatchStep:
     ) -> None:
         """Do what somebody asks, or refuse it; either is an outcome."""
         event_id = action["event_id"]
-        case, kept = cases.get(event_id), state.orders.get(event_id)
-        if _forgotten(case, kept, now_ms):
-            case = None
-        elif case is None and kept is not None:
+        case = cases.get(event_id)
+        if case is None and (kept := state.orders.get(event_id)) is not None:
             case = _case(event_id, kept)
         refusal: Refusal | None = None
         target = action["order_id"]
-        if case is None:
+        if case is None or 0 < forgotten_at(case.order) <= now_ms:
             refusal = Refusal("unknown_order", _UNKNOWN)
         else:
             target = target or case.order["order_id"]
@@ -342,17 +346,6 @@ def _head(kept: bytes) -> tuple[int, str]:
     return instant, kept[comma + 2 : second - 1].decode()
 
 
-def _forgotten(case: Case | None, kept: bytes | None, now_ms: int) -> bool:
-    """Whether an event's order, as the batch left it or as it is kept, is over for so long."""
-    if case is not None:
-        forgotten = forgotten_at(case.order)
-        return forgotten is not None and forgotten <= now_ms
-    if kept is None:
-        return False
-    instant, standing = _head(kept)
-    return 0 < instant <= now_ms and standing in OVER
-
-
 def _instant(order: Order) -> int:
     """When time acts on an order next; 0: never."""
     return forgotten_at(order) or (next_notice(order) or (0,))[0]
@@ -396,8 +389,7 @@ def _case(event_id: str, kept: bytes, event: Mapping[str, Any] | None = None) ->
     if len(of_order) < len(_FIELDS):
         order = NEW | order
     order["event_id"] = event_id
-    known = {name: order[name] for name in OF_EVENT}
-    known.update(zip(EVENT, of_event, strict=True))
+    known = dict(zip(_KNOWN, (*_of_event(order), *of_event), strict=True))
     return Case(known, order, former, done)
 
 

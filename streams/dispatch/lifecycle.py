@@ -321,10 +321,10 @@ def notice(case: Case, rules: Rules, now_ms: int) -> list[Step]:
     return steps
 
 
-def forgotten_at(order: Order) -> int | None:
-    """The instant from which nothing can happen any more to an order that is over; None while it is open."""
+def forgotten_at(order: Order) -> int:
+    """The instant from which nothing can happen any more to an order that is over; 0 while it is open."""
     if order["state"] not in OVER:
-        return None
+        return 0
     ended: int = max(order["state_at"], order["opened_at"])
     return ended + REMEMBERED_MS
 

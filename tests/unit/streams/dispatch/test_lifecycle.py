@@ -472,7 +472,7 @@ def test_a_deadline_that_the_calendar_does_not_tell_keeps_nobody_from_work(city:
 def test_what_is_over_is_forgotten_some_time_after_its_end(rules: Rules, state: str) -> None:
     case = brought(rules, state, state_at=NOW + HOUR_MS)
     over = state in OVER
-    assert forgotten_at(case.order) == (NOW + HOUR_MS + REMEMBERED_MS if over else None)
+    assert forgotten_at(case.order) == (NOW + HOUR_MS + REMEMBERED_MS if over else 0)
 
 
 def test_an_order_is_remembered_longer_than_records_of_its_event_and_false_closings() -> None:
