@@ -40,12 +40,13 @@ class Alarm(_Model):
     """How alarms of one device follow each other.
 
     ``state`` lasts (ponding, blocked fire lane): an alarm at most ``minutes`` after the one before says
-    that it is still open. ``event`` happens (fire, e-bike in a lift): only within ``minutes`` of the first
-    is it the same. Devices stand still and know where: alarms of two are one matter only within ``radius_m``,
-    which counts where it is less than the class's.
+    that it is still open. ``event`` happens (an e-bike in a lift): only within ``minutes`` of the first
+    is it the same. ``lasting`` happens and goes on (a fire): the device's own alarms follow each other as those
+    of a state do, another device's as those of an event. Devices stand still and know where: alarms of two are
+    one matter only within ``radius_m``, which counts where it is less than the class's.
     """
 
-    kind: Literal["state", "event"] = "state"
+    kind: Literal["state", "event", "lasting"] = "state"
     minutes: float = Field(default=30.0, gt=0, le=24 * 60)
     radius_m: float = Field(default=50.0, gt=0, le=2000)
 
@@ -94,7 +95,7 @@ class Burst(_Model):
 class MergePolicy(_Model):
     """Rules by class prefix, and what holds for all classes."""
 
-    version: str = Field(default="merge-4", max_length=60, description="Kept with every link.")
+    version: str = Field(default="merge-5", max_length=60, description="Kept with every link.")
     default: Rule = Rule()
     classes: dict[str, Rule] = Field(default_factory=dict)
     alike: list[list[str]] = Field(

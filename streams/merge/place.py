@@ -9,7 +9,8 @@ along a chain of neighbours. A report that arrives late makes the young reports 
 decided again, in order.
 
 Nobody is asked to guess: a place that is only named joins the one event of that name in its street, and a
-name of two places joins neither of them.
+name of two places joins neither of them. A compound is small enough to stand for a place: who names it joins
+the one event there whose house is not another.
 """
 
 import heapq
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from schemas.grids import METRES_PER_DEGREE
+from schemas.grids import LEVELS, METRES_PER_DEGREE
 from schemas.ids import event_id
 from schemas.merge_policy import MergePolicy, Rule
 from streams.merge.likeness import character_pairs, jaccard, metres, name_key
@@ -58,10 +59,19 @@ TAPPED_M = 75.0
 NEIGHBOURS_M = 150.0
 #: An event learns where else it can be joined from reports at most so far from it; so many names and houses.
 LEARN_M, NAMES_LEARNT, HOUSES_LEARNT = 100.0, 4, 3
-#: In place of a distance: the same house, the same name of a place, the same words.
-SAME_ADDRESS, SAME_NAME, BY_WORDS = -1.0, -2.0, -3.0
+#: Digits of a grid from which it is so small that one class has one matter there.
+COMPOUND = LEVELS["compound"]
+#: In place of a distance: the same house, the same name of a place, the same words, the same compound.
+SAME_ADDRESS, SAME_NAME, BY_WORDS, SAME_COMPOUND = -1.0, -2.0, -3.0, -4.0
 #: An event is kept so long after its window closed, for reports that arrive late.
 LATE_MS = 48 * HOUR_MS
+#: What a link says of such a way, and the way of each kind of token.
+SAYS = {
+    SAME_NAME: "same name of the place",
+    BY_WORDS: "same place by name",
+    SAME_COMPOUND: "the one of its class in the compound",
+}
+WAYS = {"n": SAME_NAME, "g": BY_WORDS, "w": SAME_COMPOUND}
 #: What is closed is known so long after its last report; what is open, as long as there is room.
 CLOSED_KEPT_MS = 30 * 24 * HOUR_MS
 #: Stream time between two sweeps of events that can no longer be joined.
@@ -239,6 +249,9 @@ class Placer:
                     return self._join(state, seen, event, 1.0, what)
             elif event is not None and cleared:
                 return Verdict(event.id, "co_report", 1.0, "same device: cleared again")
+            elif event is not None and rule.alarm.kind == "lasting" and since <= gap:
+                what = f"same device, {since / 60_000:.0f} min after it was over"
+                return self._join(state, seen, event, 1.0, what)
         return Verdict("", "", 0.0, "cleared, and no alarm is open") if cleared else None
 
     def _by_token(self, state: MergeState, seen: Seen) -> Verdict | None:
@@ -308,7 +321,7 @@ class Placer:
         oldest = seen.at - hours_ms - LATE_MS
         occurred, lon, lat, key = seen.occurred_at, seen.lon, seen.lat, (seen.at, seen.rank)
         alarm_ms = (
-            rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind == "event" else 0.0
+            rule.alarm.minutes * 60_000 if seen.device and rule.alarm.kind != "state" else 0.0
         )
         over = self._over(state, seen, rule) if seen.device else ""
         reach = rule.radius_m + TAPPED_M if rule.mode == "point" else NAMESAKE_M
@@ -352,7 +365,12 @@ class Placer:
                             continue
                         if kind == "g" and seen.building and event.building:
                             continue
-                        found, distance = named, SAME_NAME if kind == "n" else BY_WORDS
+                        if kind == "w" and (
+                            (seen.building and _has_house(event, key))
+                            or not _in_compound(seen, event, pointed, distance)
+                        ):
+                            continue
+                        found, distance = named, WAYS[kind]
                 # One dwelling's trouble is another's only when the same person tells it again.
                 if (seen.part or event.part) and (
                     not seen.reporter or seen.reporter not in event.reporters[0:1]
@@ -394,7 +412,13 @@ class Placer:
     def _by_name(self, state: MergeState, seen: Seen, named: list[Candidate]) -> Verdict | None:
         """The one event of a place of that name, or the one told in nearly the same words."""
         alike = {c.event.id: _alike(seen, c.event) for c in named}
-        named = [c for c in named if c.distance == SAME_NAME or alike[c.event.id] >= SAME_WORDS]
+        within = [c for c in named if c.distance == SAME_COMPOUND]
+        named = [
+            c
+            for c in named
+            if c.distance == SAME_NAME
+            or (c.distance == BY_WORDS and alike[c.event.id] >= SAME_WORDS)
+        ]
         same = [c for c in named if c.distance == SAME_NAME]
         pointed = [c for c in same if c.pointed]
         key = seen.at, seen.rank
@@ -412,16 +436,23 @@ class Placer:
             found = min(chosen, key=lambda c: (c.event.at, c.event.rank))
         elif named:
             found = min(named, key=lambda c: (-_score(c, alike), c.event.id))
+        elif len(within) == 1:
+            found = within[0]
+        elif within:
+            verdict = self._open(seen, "several events in this compound")
+            verdict.candidate = min(c.event.id for c in within)
+            return verdict
         else:
             return None
         score = _score(found, alike)
         if score < found.rule.join:
             return None
-        how = "same name of the place" if found.distance == SAME_NAME else "same place by name"
+        how = SAYS[found.distance]
         likeness = alike[found.event.id]
         reason = f"{how}, {found.delay / HOUR_MS:.1f} h, words alike {likeness:.2f}"
         named_so = found.distance == SAME_NAME
-        verdict = self._join(state, seen, found.event, score, reason, teaches=named_so)
+        teaches = found.distance != BY_WORDS
+        verdict = self._join(state, seen, found.event, score, reason, teaches=teaches)
         verdict.settled = named_so and found.pointed and verdict.relation not in OPENING
         return verdict
 
@@ -747,6 +778,8 @@ class Placer:
                 )
             elif grid:
                 places.append(("g", group, zone, grid))
+            if len(grid) >= COMPOUND:
+                places.append(("w", group, zone, grid[:COMPOUND]))
         return places
 
     def _near_places(self, seen: Seen, rule: Rule, group: str) -> Iterator[Token]:
@@ -756,6 +789,8 @@ class Placer:
             yield ("a", group, zone, seen.building)
         elif name := called(seen):
             yield ("n", group, zone, name)
+        if rule.mode == "point" and len(seen.grid_code) >= COMPOUND:
+            yield ("w", group, zone, seen.grid_code[:COMPOUND])
         if lon is None or lat is None:
             if seen.grid_code:
                 yield ("g", group, zone, seen.grid_code)
@@ -937,6 +972,19 @@ def _alike(seen: Seen, event: OpenEvent) -> float:
 
 def _score(candidate: Candidate, alike: Mapping[str, float]) -> float:
     return candidate.base + candidate.rule.weights.text * alike[candidate.event.id]
+
+
+def _in_compound(seen: Seen, event: OpenEvent, pointed: bool, distance: float) -> bool:
+    """Whether a report and an event of one compound may be one matter; ``distance``: of their points.
+
+    A compound says where for who has no point. Of two who have one, each must name the place, as people do
+    whose pin is off it: what only has a point stands there.
+    """
+    if seen.device and event.device:
+        return False
+    if seen.lon is None or not pointed:
+        return (seen.lon is None) == pointed
+    return distance <= LEARN_M and bool(seen.address) and bool(event.address)
 
 
 def _has_house(event: OpenEvent, key: Key) -> bool:

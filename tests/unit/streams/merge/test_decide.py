@@ -12,6 +12,7 @@ from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.grids import METRES_PER_DEGREE
 from schemas.ids import event_id
+from schemas.merge_policy import Alarm, MergePolicy, Rule
 from streams.batch import Output
 from streams.merge.decide import DEVICE, DIARY, MergeStep
 from streams.merge.likeness import character_pairs, jaccard, metres
@@ -509,3 +510,72 @@ def test_a_photo_that_looks_the_same_joins_where_class_and_place_do_not_deny_it(
     _, link = links(step, codec, first, second)
     assert (link["event_id"] == event_id("r1")) is joins
     assert not joins or link["reason"] == "a photo that looks the same"
+
+
+COMPOUND = "990102001001001"
+
+
+def told_there(name: str, address: str, north_m: float | None = None, **fields: Any) -> Record:
+    """A person's report from a compound, with a pin or without one, in words of its own."""
+    point = {} if north_m is not None else {"lon": None, "lat": None}
+    words = {"title": name, "text": f"{name} {address}"}
+    said = {"grid_code": COMPOUND, "address": address} | words | point | fields
+    return report(name, north_m or 0.0, **said)
+
+
+NUMBERED, CALLED = "磨坊小区12号", "老磨坊对面"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "joins"),
+    [
+        (told_there("a", NUMBERED), told_there("b", CALLED, 0.0), True),
+        (told_there("a", CALLED, 0.0), told_there("b", NUMBERED), True),
+        (told_there("a", NUMBERED, 0.0), told_there("b", CALLED, 95.0), True),
+        (told_there("a", NUMBERED), told_there("b", "磨坊小区14号", 0.0), False),
+        (told_there("a", NUMBERED, 0.0), told_there("b", CALLED, 105.0), False),
+        (told_there("a", NUMBERED), told_there("b", CALLED, 0.0, class_code="0102"), False),
+        (told_there("a", NUMBERED), told_there("b", CALLED, 0.0, grid_code="990102001001002"), False),
+        (told_there("a", NUMBERED), told_there("b", CALLED, 0.0, grid_code="990102001001"), False),
+        (told_there("a", NUMBERED), told_there("b", CALLED), False),
+        (told_there("a", "", 0.0), told_there("b", "", 95.0), False),
+    ],
+    ids=[
+        "pin after house", "house after pin", "pin beside it", "another house", "pin away", "another class",
+        "another compound", "only the community", "neither has a pin", "neither names a place",
+    ],
+)  # fmt: skip
+def test_who_names_a_compound_joins_the_one_event_there(
+    step: MergeStep, codec: Codec, one: Record, other: Record, joins: bool
+) -> None:
+    assert one_event(step, codec, one, other) is joins
+
+
+def test_of_several_events_in_a_compound_none_is_guessed(step: MergeStep, codec: Codec) -> None:
+    houses = told_there("a", NUMBERED, 0.0), told_there("b", "磨坊小区14号", 200.0)
+    *_, link = links(step, codec, *houses, told_there("c", CALLED))
+    assert link["relation"] == "opened"
+    assert link["reason"] == "several events in this compound"
+    assert link["candidate"] in {event_id("a"), event_id("b")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "joins"),
+    [
+        ("lasting", "open", True),
+        ("lasting", "cleared", True),
+        ("event", "open", False),
+        ("event", "cleared", False),
+    ],
+)
+def test_a_fire_goes_on_while_its_sensor_speaks_or_flaps_and_what_happens_again_is_another(
+    city: CityPack, codec: Codec, kind: Any, last: str, joins: bool
+) -> None:
+    policy = MergePolicy(default=Rule(alarm=Alarm(kind=kind, minutes=2)))
+    step = MergeStep(city, codec, policy)
+    first = alarm("a", "d1", 0.0), alarm("b", "d1", 1.9, last), alarm("c", "d1", 3.8)
+    assert one_event(step, codec, *first) is joins
+    silent = alarm("d", "d1", 6.0)
+    assert len({link["event_id"] for link in links(step, codec, *first, silent)}) > 1
+    # What another device sees later is not swallowed.
+    assert not one_event(step, codec, alarm("a", "d1", 0.0), alarm("e", "d2", 2.1))

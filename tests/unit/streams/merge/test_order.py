@@ -22,10 +22,12 @@ POLICY = MergePolicy(
         "0102": Rule(radius_m=90, hours=2),
         "0201": Rule(mode="address", radius_m=10, hours=4),
         "0202": Rule(radius_m=40, hours=1, alarm=Alarm(kind="event", minutes=1)),
+        "0203": Rule(radius_m=40, hours=1, alarm=Alarm(kind="lasting", minutes=1)),
     },
     alike=[["0101", "0102"]],
     part=["only mine"],
 )
+COMPOUND = "990101001001001"
 BODY = "这一段话足够长，所以不同的人说的是同一件事情，请有关部门尽快处理。"
 
 
@@ -66,9 +68,9 @@ DRAWN = st.fixed_dictionaries(
         "ms": st.integers(0, MINUTE - 1),
         "delay": st.sampled_from([0, 0, 1, 45, 90]),
         "text": st.sampled_from(["", "abcdef", "abcdeg", "only mine", "路灯", BODY]),
-        "class_code": st.sampled_from(["0101", "0102", "0201", "0202"]),
+        "class_code": st.sampled_from(["0101", "0102", "0201", "0202", "0203"]),
         "north": st.sampled_from([None, 0.0, 25.0, 50.0, 75.0, 100.0, 130.0]),
-        "grid": st.sampled_from([WEST, "990103001"]),
+        "grid": st.sampled_from([WEST, "990103001", COMPOUND, f"{COMPOUND}001"]),
         "address": st.sampled_from(
             ["", "1 Main Street", "1 MAIN ST APT 2", "2 Main St", "the old mill", "Old Mill, the"]
         ),
