@@ -48,7 +48,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:  # its sender was killed in the middle of it
+            self.close_connection = True
+            return
         stamp, given = self.headers[TIMESTAMP_HEADER], self.headers[SIGNATURE_HEADER]
         try:
             timely(stamp, given, time.time())

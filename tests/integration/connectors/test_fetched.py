@@ -1,5 +1,6 @@
 """Fetched sources on a real broker: killed at the worst moment, none of their entries is missing."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -217,17 +218,22 @@ def test_a_database_that_goes_and_comes_back_while_polled_goes_on_where_it_was(
     options = {"table": "calls", "watermark": "w", "interval_s": 0.05}
     with Running(home, spec("sql", **options), address):
         assert until(log, {f"N{n}" for n in range(10)}).total() == 10
-        shutil.move(tmp_path / "a.db", tmp_path / "away.db")
-        with sqlite3.connect(tmp_path / "away.db") as connection:
-            connection.execute("INSERT INTO calls VALUES ('N10', 'x', 1)")
-        connection.close()
-        shutil.move(tmp_path / "away.db", tmp_path / "a.db")
-        with sqlite3.connect(tmp_path / "a.db") as connection:
-            connection.execute("ALTER TABLE calls RENAME COLUMN text TO words")
-            connection.execute("INSERT INTO calls VALUES ('N11', 'x', 1)")
-        with sqlite3.connect(tmp_path / "a.db") as connection:
-            connection.execute("ALTER TABLE calls RENAME COLUMN words TO text")
-        connection.close()
+        away = shutil.move(tmp_path / "a.db", tmp_path / "away.db")
+
+        def comes_back_after(*statements: str) -> None:
+            # Under its own name the file is only swapped, as a database is that was restored.
+            with contextlib.closing(sqlite3.connect(away)) as connection, connection:
+                for statement in statements:
+                    connection.execute(statement)
+            shutil.copy(away, tmp_path / "new.db")
+            shutil.move(tmp_path / "new.db", tmp_path / "a.db")
+
+        comes_back_after("INSERT INTO calls VALUES ('N10', 'x', 1)")
+        comes_back_after(
+            "ALTER TABLE calls RENAME COLUMN text TO words",
+            "INSERT INTO calls VALUES ('N11', 'x', 1)",
+        )
+        comes_back_after("ALTER TABLE calls RENAME COLUMN words TO text")
         assert until(log, {"N10", "N11"}).keys() == {"N10", "N11"}
 
 
