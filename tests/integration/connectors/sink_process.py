@@ -23,6 +23,7 @@ def main() -> int:
         dead_letter_limit=DeadLetterLimit(run=given["run_limit"]),
     )
     signal.signal(signal.SIGTERM, lambda *_: sink.stop())
+    print(f"listens {os.getpid()}", flush=True)
     return sink.run()
 
 

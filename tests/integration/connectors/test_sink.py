@@ -297,6 +297,7 @@ def test_two_sinks_share_take_over_and_hand_back(city: City) -> None:
     first.terminate()
     assert first.wait(15) == 0, city.log()
     third = city.sink(instance=None)
+    eventually(lambda: f"listens {third.pid}" in city.log(), 60)
     city.wait_for_rows(city.rows() + 100)
     enough.set()
     feeding.join()
