@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import clickhouse_connect
 import pytest
@@ -23,6 +23,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped] # it has no types
 
 from deploy import city_build
 from deploy.local.parts import child_environment, http_ok, kafka_answers, module
@@ -40,6 +41,26 @@ hypothesis_settings.load_profile("quanyu")
 
 #: Starting a JVM on a busy two-core machine.
 START_LIMIT_S = 60.0
+#: Files that start whole stacks: two of these at once would leave no machine to the tests beside them.
+WHOLE_STACKS = {
+    "tests/browser/test_pages.py",
+    "tests/integration/local/test_stack.py",
+    "tests/integration/test_pipeline.py",
+    "tests/integration/test_readme.py",
+}
+
+
+class OneStackAtATime(LoadFileScheduling):  # type: ignore[misc] # its base has no types
+    """Tests of a file, and of all files that start whole stacks, run one after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "whole stacks" if file in WHOLE_STACKS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStackAtATime:
+    """What runs beside what under ``-n``."""
+    return OneStackAtATime(config, log)
 
 
 def eventually(probe: Callable[[], T], timeout: float = 30.0, interval: float = 0.05) -> T:

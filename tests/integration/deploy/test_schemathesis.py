@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 KEY = "k" * 32
 SIGNED = {n for n, s in load_channels().items() if s.transports.http and s.transports.http.signed}
-EXAMPLES = 30
+EXAMPLES = 15
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
