@@ -71,6 +71,8 @@ _UNKNOWN = (
 EVENT = ("zone", "conditions")
 #: What is kept of an order, in this order for ever: a new one is appended.
 _FIELDS = (*OF_EVENT[1:], *NEW)
+#: An order of which nothing is read yet.
+_UNREAD = {**NEW, **dict.fromkeys(OF_EVENT, "")}
 _values = itemgetter(*_FIELDS)
 _KNOWN, _of_event = (*OF_EVENT, *EVENT), itemgetter(*OF_EVENT)
 #: What was kept of an order before its life cycle was.
@@ -134,60 +136,54 @@ class DispatchStep:
     def decide(self, state: DispatchState, batch: Batch, now_ms: int) -> Decision:
         """What events cause: orders; and what people did: their steps, and an outcome for each action."""
         decision = Decision()
-        cases: dict[str, Case] = {}
         if batch.topic == ACTIONS:
             for action in self._records.of("OrderAction", batch, decision):
-                self._act(state, cases, action, now_ms, decision)
+                self._act(state, action, now_ms, decision)
         else:
             for event in self._records.of("Event", batch, decision):
-                self._told(state, cases, event, now_ms, decision)
-        _keep(state, cases, decision)
+                self._told(state, event, now_ms, decision)
+        # Of each event the last.
+        decision.changes = list(dict(decision.changes).items())
         return decision
 
     def tick(self, state: DispatchState, now_ms: int) -> Decision:
         """What time alone caused by now: deadlines near or passed, each noticed once; what is forgotten."""
         decision = Decision()
-        cases: dict[str, Case] = {}
         timers = state.timers
-        while (
-            timers and timers[0][0] <= now_ms and len(cases) + len(decision.changes) < TICK_ORDERS
-        ):
+        while timers and timers[0][0] <= now_ms and len(decision.changes) < TICK_ORDERS:
             instant, event_id = heappop(timers)
             kept = state.orders.get(event_id)
-            if kept is None or event_id in cases or _head(kept)[0] != instant:
+            if kept is None or _head(kept)[0] != instant:
                 continue
             if _head(kept)[1] in OVER:
                 del state.orders[event_id]
                 decision.changes.append((event_id.encode(), None))
             elif (case := _case(event_id, kept)) is not None:
-                cases[event_id] = case
                 self._tell(case, notice(case, self._rules, now_ms), decision)
-        _keep(state, cases, decision)
+                _keep(state, case, decision)
         return decision
 
     def _told(
-        self,
-        state: DispatchState,
-        cases: dict[str, Case],
-        event: Mapping[str, Any],
-        now_ms: int,
-        decision: Decision,
+        self, state: DispatchState, event: Mapping[str, Any], now_ms: int, decision: Decision
     ) -> None:
         """An order for an open event that has none yet; none in force for one that is merged away."""
         event_id, rules = event["event_id"], self._rules
         into = event["merged_into"]
         ended = event["status"] == "closed" or into is not None
-        case, kept = cases.get(event_id), state.orders.get(event_id)
-        instant, standing = 0, ""
-        if case is not None:
-            instant, standing = _instant(case.order), case.order["state"]
-        elif kept is not None:
-            instant, standing = _head(kept)
-        known = case is not None or kept is not None
-        if not known or (standing in OVER and 0 < instant <= now_ms):
-            if not ended and event["decided_at"] + REMEMBERED_MS > now_ms:
-                cases[event_id] = self._first(event, now_ms, decision)
+        kept = state.orders.get(event_id)
+        if kept is None or _forgotten(kept, now_ms):
+            if ended or event["decided_at"] + REMEMBERED_MS <= now_ms:
+                return
+            # Of an event so old there may have been orders.
+            old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
+            numbered = event["decided_at"] if old else 0
+            case, steps = first(_event(event, self._holding(event)), rules, now_ms, numbered)
+            self._tell(case, steps, decision)
+            if event["recurs_of"] is not None:
+                decision.outputs.append(self._false_closure(event))
+            _keep(state, case, decision)
             return
+        standing = _head(kept)[1]
         # An event that is over with reports of its own was handled: its order says how.
         gone = ended and (into is not None or not event["report_count"])
         if gone and standing in OPEN:
@@ -199,53 +195,35 @@ class DispatchStep:
             verb, why = "reopen", "reported again before the event was closed"
         else:
             return
-        case = case or _case(event_id, kept or b"", event)
-        if case is None:
+        known = _case(event_id, kept, event)
+        if known is None:
             return
-        steps: list[Step] = []
+        steps = []
         if verb == "reopen":
             at = event["updated_at"]
-            if at <= case.order["state_at"]:
+            if at <= known.order["state_at"]:
                 return
-            steps = told_again(case, at, why, rules)
-        cases[event_id] = case
-        self._tell(case, [*steps, *turn(case, verb, why, now_ms, rules)], decision)
-
-    def _first(self, event: Mapping[str, Any], now_ms: int, decision: Decision) -> Case:
-        """An order of an event of which none is known; of one so old there may have been orders."""
-        old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
-        numbered = event["decided_at"] if old else 0
-        case, steps = first(_event(event, self._holding(event)), self._rules, now_ms, numbered)
-        self._tell(case, steps, decision)
-        if event["recurs_of"] is not None:
-            decision.outputs.append(self._false_closure(event))
-        return case
+            steps = told_again(known, at, why, rules)
+        self._tell(known, [*steps, *turn(known, verb, why, now_ms, rules)], decision)
+        _keep(state, known, decision)
 
     def _act(
-        self,
-        state: DispatchState,
-        cases: dict[str, Case],
-        action: Mapping[str, Any],
-        now_ms: int,
-        decision: Decision,
+        self, state: DispatchState, action: Mapping[str, Any], now_ms: int, decision: Decision
     ) -> None:
         """Do what somebody asks, or refuse it; either is an outcome."""
-        event_id = action["event_id"]
-        case = cases.get(event_id)
-        if case is None and (kept := state.orders.get(event_id)) is not None:
-            case = _case(event_id, kept)
-        refusal: Refusal | None = None
-        target = action["order_id"]
-        if case is None or 0 < forgotten_at(case.order) <= now_ms:
-            refusal = Refusal("unknown_order", _UNKNOWN)
+        event_id, target = action["event_id"], action["order_id"]
+        kept = state.orders.get(event_id)
+        case = None if kept is None or _forgotten(kept, now_ms) else _case(event_id, kept)
+        done: list[Step] | Refusal
+        if case is None:
+            done = Refusal("unknown_order", _UNKNOWN)
         else:
             target = target or case.order["order_id"]
             done = act(case, action, self._rules, now_ms)
-            if isinstance(done, Refusal):
-                refusal = done
-            else:
-                cases[event_id] = case
-                self._tell(case, done, decision)
+        refusal = done if isinstance(done, Refusal) else None
+        if case is not None and not isinstance(done, Refusal):
+            self._tell(case, done, decision)
+            _keep(state, case, decision)
         decision.outputs.append(
             self._asked.output(action, target, action["to_unit"], refusal, now_ms)
         )
@@ -351,16 +329,20 @@ def _instant(order: Order) -> int:
     return forgotten_at(order) or (next_notice(order) or (0,))[0]
 
 
-def _keep(state: DispatchState, cases: Mapping[str, Case], decision: Decision) -> None:
-    """The entries of events whose orders took steps, and when time acts on them next."""
-    for event_id, case in cases.items():
-        instant = _instant(case.order)
-        if instant and (
-            event_id not in state.orders or _head(state.orders[event_id])[0] != instant
-        ):
-            heappush(state.timers, (instant, event_id))
-        kept = state.orders[event_id] = _entry(case, instant)
-        decision.changes.append((event_id.encode(), kept))
+def _forgotten(kept: bytes, now_ms: int) -> bool:
+    """Whether an entry's order is over for so long, though no timer came yet."""
+    instant, standing = _head(kept)
+    return 0 < instant <= now_ms and standing in OVER
+
+
+def _keep(state: DispatchState, case: Case, decision: Decision) -> None:
+    """The entry of an event whose orders took steps, and when time acts on them next."""
+    event_id, instant = case.event["event_id"], _instant(case.order)
+    former = state.orders.get(event_id)
+    if instant and (former is None or _head(former)[0] != instant):
+        heappush(state.timers, (instant, event_id))
+    kept = state.orders[event_id] = _entry(case, instant)
+    decision.changes.append((event_id.encode(), kept))
 
 
 def _entry(case: Case, instant: int) -> bytes:
@@ -384,10 +366,9 @@ def _case(event_id: str, kept: bytes, event: Mapping[str, Any] | None = None) ->
     if not isinstance(values[2], list):
         return _old_case(event, values) if event else None
     _, _, former, done, of_event, of_order = values
-    # Fields that came later are at the end, as new.
-    order = dict(zip(_FIELDS, of_order, strict=False))
-    if len(of_order) < len(_FIELDS):
-        order = NEW | order
+    # Fields that came later are at the end, as new; to fill a dict costs less than to let one grow.
+    order = _UNREAD.copy()
+    order.update(zip(_FIELDS, of_order, strict=False))
     order["event_id"] = event_id
     known = dict(zip(_KNOWN, (*_of_event(order), *of_event), strict=True))
     return Case(known, order, former, done)
