@@ -317,7 +317,9 @@ def notice(case: Case, rules: Rules, now_ms: int) -> list[Step]:
     """The notices that are due by now, as steps at the instants when they fell due."""
     steps: list[Step] = []
     while (due := next_notice(case.order)) is not None and due[0] <= now_ms:
-        steps += turn(case, due[1], "", due[0], rules)
+        # What is in want of a person always says why.
+        why = "nobody assigned it in time" if due[1] == "dispatch_overdue" else ""
+        steps += turn(case, due[1], why, due[0], rules)
     return steps
 
 

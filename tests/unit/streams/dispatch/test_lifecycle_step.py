@@ -335,6 +335,7 @@ def test_an_order_that_nobody_can_take_is_noticed_once_when_its_dispatch_is_late
     (step,) = desk.tick(due_at)
     assert (step["action"], step["role"], step["at"]) == ("dispatch_overdue", "system", due_at)
     assert (step["from_state"], step["to_state"]) == ("NEEDS_REVIEW", "NEEDS_REVIEW")
+    assert step["reason"]
     desk.restart()
     assert desk.tick(due_at + 10**10) == []
 
