@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import Message
 
 from deploy import reconcile
 from deploy.dead_letters import Origin, origin
@@ -17,15 +18,29 @@ from schemas.codec import Codec, DecodeError, default_codec
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
 from schemas.tables import connect
+from schemas.topics import load_topics
 
 #: Offenders kept of one kind; the number of all of them is exact.
 KEPT = 1000
 #: The raw message's id of a row of reports: several demands of one message are a report each.
 MESSAGE = "if(origin = '', report_id, origin)"
-#: States of an order that is in force no more, so that another may stand in its place.
-OVER = ("INVALID", "RETURNED", "WITHDRAWN")
-#: States of an order that no unit has taken up yet, so that it can be withdrawn.
-UNTOUCHED = ("RECEIVED", "ASSIGNED", "DISPATCHED")
+#: States of an order that is in force no more: another stands for its event, or the event is in another.
+ENDED = ("RETURNED", "WITHDRAWN")
+#: States of an order that is over with its event.
+SETTLED = ("CLOSED", "INVALID", "DIRECT_ANSWERED")
+#: The last state of each order.
+LAST = (
+    "SELECT event_id, order_id, argMax(toString(state), version) AS last FROM orders "
+    "GROUP BY event_id, order_id"
+)
+#: What people ask for: topic → its record, and what the outcomes call it.
+ACTIONS = {
+    "order.actions": ("OrderAction", "order"),
+    "event.actions": ("EventAction", "event"),
+    "review.answers": ("ReviewAnswer", "review"),
+}
+#: Longer than this no action waits for its outcome; so much earlier than Kafka drops it, it is missed no more.
+PATIENCE_MS = 24 * 3600 * 1000
 
 CHECKS = {
     "lag": "Both consumer groups have processed every record that was there when the audit began.",
@@ -36,9 +51,11 @@ CHECKS = {
     "link_event": "Every link's event exists, and every event has a link.",
     "event_count": "An event's report count is the number of reports linked to it.",
     "event_order": "Every open event has one order in force, or one that says why it needs a person; "
-    "one that went into another has none in force.",
+    "a closed one's is over, and one that went into another has none in force.",
     "order_event": "Every order's event exists.",
     "order_transitions": "An order's steps lead each to the next and end in its state and version.",
+    "action_outcomes": "Every action that was asked for has one outcome, and every outcome its action; "
+    "none is done twice.",
     "topic_rows": "Every record of a topic with a table is one row of it, and every row a record.",
     "counters": "Every counter equals a recount of the facts that feed it, group by group.",
     "dead_letters": "Every record in a raw topic's dead-letter topic is a rejected raw record.",
@@ -148,11 +165,12 @@ def one_pass(
     settled: Settled,
 ) -> Findings:
     found = {name: Found() for name in CHECKS}
-    log = _read_log(positions, flows, settled)
+    codec = default_codec(settings)
+    log = _read_log(positions, flows, settled, codec)
     channels = _raw_outcomes(facts, flows, log, found["raw_outcomes"])
     _events(facts, *_reports(facts, found), found)
     _orders(facts, found["order_transitions"])
-    codec = default_codec(settings)
+    _actions(settings, facts, flows, log, found["action_outcomes"])
     for topic, table in flows.tables.items():
         absent = _topic_rows(facts, log, (topic, table), flows.of(topic), found["topic_rows"])
         if table in VERSIONED:
@@ -166,6 +184,28 @@ def one_pass(
     return Findings(channels, _totals(facts), log.dead_letters, found)
 
 
+@dataclass(slots=True)
+class Asked:
+    """Actions of one partition; ``own``: asked for by an order itself."""
+
+    ids: list[int] = field(default_factory=list)
+    own: list[bool] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    #: Of records that are no action.
+    unreadable: list[int] = field(default_factory=list)
+
+    def read(self, codec: Codec, record: str, messages: Sequence[Message]) -> None:
+        found, _ = codec.decode_batch(record, [message.value() for message in messages])
+        for message, action in zip(messages, found, strict=True):
+            offset = message.offset() or 0
+            if action is None:
+                self.unreadable.append(offset)
+                continue
+            self.ids.append(fingerprint(action["action_id"]))
+            self.own.append(action["role"] == "system")
+            self.offsets.append(offset)
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """What Kafka holds: the range read of each partition, its records, and all dead letters."""
@@ -175,29 +215,33 @@ class Log:
     dead_letters: dict[str, int]
     #: Of each partition, the records that became dead letters.
     origins: dict[Partition, list[Origin]]
+    asked: dict[Partition, Asked]
 
 
-def _read_log(positions: Positions, flows: Topology, settled: Settled) -> Log:
-    raw = set(flows.channels.values())
+def _read_log(positions: Positions, flows: Topology, settled: Settled, codec: Codec) -> Log:
+    first = {*flows.channels.values(), *ACTIONS}
     extents = {
-        p: (settled.through if p[0] in raw else settled.caught_up)[p] for p in flows.partitions
+        p: (settled.through if p[0] in first else settled.caught_up)[p] for p in flows.partitions
     }
     offsets: dict[Partition, list[int]] = {p: [] for p in extents}
     counts: dict[str, int] = {}
     origins: dict[Partition, list[Origin]] = {}
+    asked = {p: Asked() for p in extents if p[0] in ACTIONS}
     # One reading of everything: each new assignment costs a client up to a second.
     for partition, messages in positions.records(
         {**extents, **positions.extents(flows.dead_letters)}
     ):
         if partition in offsets:
             offsets[partition].extend([m.offset() or 0 for m in messages])
+            if partition in asked:
+                asked[partition].read(codec, ACTIONS[partition[0]][0], messages)
             continue
         counts[partition[0]] = counts.get(partition[0], 0) + len(messages)
         for message in messages:
             if (came := origin(message)) is not None:
                 origins.setdefault((came.topic, came.partition), []).append(came)
     arrays = {p: np.array(found, dtype=np.int64) for p, found in offsets.items()}
-    return Log(extents, arrays, counts, origins)
+    return Log(extents, arrays, counts, origins, asked)
 
 
 def _raw_outcomes(
@@ -296,13 +340,15 @@ def _events(
 ) -> None:
     """What events claim, against links and orders."""
     event = fingerprint_sql("event_id")
-    events, counts, is_open = facts.columns(
-        3,
+    events, counts, is_open, apart = facts.columns(
+        4,
         f"SELECT {event} AS id, toInt64(argMax(report_count, version)), "
-        "toInt64(argMax(status, version) = 'open') FROM events GROUP BY id",
+        "toInt64(argMax(status, version) = 'open'), "
+        "toInt64(argMax(merged_into IS NULL AND report_count > 0, version)) "
+        "FROM events GROUP BY id",
     )
     order = np.argsort(events)
-    events, counts, is_open = events[order], counts[order], is_open[order]
+    events, counts, is_open, apart = events[order], counts[order], is_open[order], apart[order]
     (ordered,) = facts.columns(1, f"SELECT DISTINCT {event} FROM orders")
 
     def offenders(check: str, what: str, ids: Array, table: str) -> None:
@@ -312,8 +358,6 @@ def _events(
     offenders("link_event", "link to an event that does not exist", unknown, "event_links")
     bare = reconcile.absent(events, links.event)
     offenders("link_event", "event without a link", bare, "events")
-    without = reconcile.absent(events[is_open == 1], ordered)
-    offenders("event_order", "event without an order", without, "events")
     orphans = reconcile.absent(ordered, events)
     offenders("order_event", "order of an event that does not exist", orphans, "orders")
     wrong = reconcile.compare_counts(events, counts, held.event)
@@ -325,38 +369,63 @@ def _events(
         ("events", "event_id"),
         (wrong.expected, wrong.actual),
     )
-    several = facts.rows(
-        "SELECT event_id, toString(count()) FROM ("
-        "SELECT event_id, order_id, argMax(state, version) AS last FROM orders "
-        "GROUP BY event_id, order_id) "
-        f"WHERE last NOT IN {OVER} GROUP BY event_id HAVING count() > 1 ORDER BY event_id"
+    _in_force(facts, events, is_open == 1, apart == 1, found["event_order"])
+
+
+def _in_force(
+    facts: Facts, events: Array, is_open: reconcile.Mask, apart: reconcile.Mask, found: Found
+) -> None:
+    """Events against the orders that stand for them; ``apart``: with reports of their own."""
+    event = fingerprint_sql("event_id")
+    ordered, standing, going = facts.columns(
+        3,
+        f"SELECT {event} AS id, toInt64(countIf(last NOT IN {ENDED})), "
+        f"toInt64(countIf(last NOT IN {(*ENDED, *SETTLED)})) FROM ({LAST}) GROUP BY id",
     )
-    found["event_order"].add(
-        len(several), (Offender("orders in force", "", None, None, i, "1", n) for i, n in several)
+    # An event that merge has forgotten, or never knew, cannot be closed nor opened again: it says so.
+    (forgotten,) = facts.columns(
+        1,
+        f"SELECT {fingerprint_sql('target')} FROM action_outcomes WHERE kind = 'event' "
+        "AND action IN ('close', 'reopen') AND role = 'system' AND reason = 'unknown_event'",
     )
-    # What went into another event is handled there; an order here would be a second one.
-    left = facts.rows(
-        "SELECT event_id, merged_into, last FROM ("
-        "SELECT event_id, argMax(state, version) AS last FROM orders GROUP BY event_id, order_id"
-        ") AS given INNER JOIN ("
-        "SELECT event_id, argMax(tuple(merged_into), version).1 AS merged_into FROM events "
-        "GROUP BY event_id HAVING merged_into IS NOT NULL) AS gone USING (event_id) "
-        f"WHERE last IN {UNTOUCHED} ORDER BY event_id"
-    )
-    found["event_order"].add(
-        len(left),
+    in_force = reconcile.newest_versions(ordered, standing, events)
+    runs = reconcile.newest_versions(ordered, going, events) > 0
+    told = ~np.isin(events, forgotten)
+    for what, expected, wrong in (
+        ("open event without an order in force", "one in force", is_open & (in_force < 1)),
+        ("orders in force", "one in force", in_force > 1),
         (
-            Offender(f"order in force of an event that went into {into}", "", None, None, i, "", s)
-            for i, into, s in left
+            "open event whose order is over",
+            "one that is not over",
+            is_open & (in_force == 1) & ~runs & told,
         ),
-    )
+        ("closed event whose order is not over", "over", ~is_open & apart & runs & told),
+        # What went into another event is handled there; an order here would be a second one.
+        (
+            "order in force of an event that went into another or has no report left",
+            "withdrawn",
+            ~apart & runs & told,
+        ),
+    ):
+        ids = events[wrong]
+        if not ids.size:
+            continue
+        states = dict(
+            facts.rows(
+                f"SELECT {event} AS id, arrayStringConcat(arraySort(groupArray(last)), ' ') "
+                f"FROM ({LAST}) WHERE id IN {{ids:Array(UInt64)}} GROUP BY id",
+                ids=ids[:KEPT].tolist(),
+            )
+        )
+        actual = np.array([states.get(i, "none") for i in ids[:KEPT].tolist()])
+        values = np.full(ids.size, expected), actual
+        _add_ids(found, facts, what, ids, ("events", "event_id"), values)
     silent = facts.rows(
-        "SELECT event_id FROM orders GROUP BY event_id, order_id "
-        "HAVING argMax(state, version) = 'NEEDS_REVIEW' AND order_id NOT IN ("
-        "SELECT order_id FROM order_transitions WHERE to_state = 'NEEDS_REVIEW' AND reason != '') "
-        "ORDER BY event_id"
+        f"SELECT event_id FROM ({LAST}) WHERE last = 'NEEDS_REVIEW' AND order_id NOT IN ("
+        "SELECT order_id FROM order_transitions WHERE to_state = 'NEEDS_REVIEW' "
+        "GROUP BY order_id HAVING argMax(reason, version) != '') ORDER BY event_id"
     )
-    found["event_order"].add(
+    found.add(
         len(silent), (Offender("needs a person, but no reason is stated", id=i) for (i,) in silent)
     )
 
@@ -391,6 +460,61 @@ def _orders(facts: Facts, found: Found) -> None:
         ("a transition is missing, repeated or out of order", chains, "order_transitions"),
     ):
         _add_ids(found, facts, what, offenders, (table, "order_id"))
+
+
+def _actions(settings: Settings, facts: Facts, flows: Topology, log: Log, found: Found) -> None:
+    """What people asked for against what became of it, kind by kind."""
+    kept = {
+        spec.name: int(spec.config["retention.ms"])
+        for spec in load_topics(settings)
+        if spec.name in ACTIONS
+    }
+    for topic, (_, kind) in ACTIONS.items():
+        outcomes, applied, is_late = facts.columns(
+            3,
+            f"SELECT {fingerprint_sql('action_id')}, toInt64(outcome = 'applied'), "
+            "toInt64(decided_at > now64(3) - toIntervalMillisecond({late:Int64})) "
+            "FROM action_outcomes WHERE kind = {kind:String}",
+            kind=kind,
+            late=kept[topic] - PATIENCE_MS,
+        )
+        asked: list[Array] = []
+        owned: list[Array] = []
+        for partition in flows.of(topic):
+            mine = log.asked[partition]
+            ids, own = np.array(mine.ids, dtype=np.uint64), np.array(mine.own, dtype=np.bool_)
+            # Of an order's own end its steps tell; merge answers only when it cannot be.
+            awaited = ~own if kind == "event" else np.full(ids.size, True)
+            lost = np.array(mine.offsets, dtype=np.int64)[awaited & ~np.isin(ids, outcomes)]
+            found.add_offsets("action without an outcome", partition, lost)
+            letters = np.array([o.offset for o in log.origins.get(partition, ())], dtype=np.int64)
+            unread = reconcile.absent(np.array(mine.unreadable, dtype=np.int64), letters)
+            found.add_offsets("no action, yet no dead letter", partition, unread)
+            asked.append(ids[awaited])
+            owned.append(ids[~awaited])
+        whole = np.concatenate(asked)
+        names, counts = np.unique(whole, return_counts=True)
+        wrong = reconcile.compare_counts(names, counts, outcomes)
+        told = wrong.expected > 0
+        for what, ids, values in (
+            (
+                "records of an action, and its outcomes",
+                wrong.ids[told],
+                (wrong.actual[told], wrong.expected[told]),
+            ),
+            (
+                "outcome without its action",
+                reconcile.absent(outcomes[is_late == 1], np.concatenate([whole, *owned])),
+                None,
+            ),
+            # To keep two events apart twice is to keep them apart.
+            (
+                "action done more than once",
+                reconcile.repeated(outcomes[applied == 1]) if kind != "event" else names[:0],
+                None,
+            ),
+        ):
+            _add_ids(found, facts, what, ids, ("action_outcomes", "action_id"), values)
 
 
 #: Tables that keep the newest version of an id, and that id: an older version's row may be gone.

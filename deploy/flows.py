@@ -12,9 +12,11 @@ from schemas.topics import dlq_topic, load_topics, raw_topic, table_topics
 
 STREAMS_GROUP = "quanyu-streams"
 SINK_GROUP = "quanyu-sink"
-#: raw → reports → events → orders → tables: so many times everything must have been caught up with
-#: before what stood in the first topic at the beginning is certain to be in the last table.
-DEPTH = 4
+#: raw → reports → events → event.actions → events → orders → tables: so many times everything must have been
+#: caught up with before what stood in a first topic at the beginning is certain to be in the last table.
+#: Dispatch asks merge to close or open an event once (and itself for a false closing); what merge answers makes
+#: it ask for no more.
+DEPTH = 6
 POLL_SECONDS = 0.2
 
 
@@ -38,7 +40,7 @@ def topology(settings: Settings, positions: Positions) -> Topology:
     tables = dict(table_topics())
     specs = load_topics(settings)
     inputs = [spec.name for spec in specs if spec.stateful and not spec.name.endswith(".state")]
-    letters = positions.partitions(dlq_topic(t) for t in [*channels.values(), *tables])
+    letters = positions.partitions(dlq_topic(t) for t in dict.fromkeys([*inputs, *tables]))
     streams, sink = positions.partitions(inputs), positions.partitions(tables)
     missing = {*inputs, *tables} - {topic for topic, _ in streams + sink}
     if missing:

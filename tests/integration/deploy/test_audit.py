@@ -3,10 +3,13 @@
 The world is written by hand, with no worker and no sink, so that every row can be spoiled alone.
 """
 
+import itertools
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +19,8 @@ from confluent_kafka.admin import AdminClient
 
 from deploy import dead_letters
 from deploy.audit import AuditReport, audit
-from deploy.checks import CHECKS
-from deploy.flows import SINK_GROUP, STREAMS_GROUP, topology
+from deploy.checks import ACTIONS, CHECKS, Facts, one_pass
+from deploy.flows import SINK_GROUP, STREAMS_GROUP, settle, topology
 from deploy.positions import Positions
 from schemas import tables, topics
 from schemas.channels import channel_names
@@ -25,10 +28,12 @@ from schemas.codec import default_codec
 from schemas.kafka import admin_config, consumer_config, producer_config
 from schemas.settings import Settings
 from schemas.topics import dlq_topic, raw_topic, table_topics
+from streams.dispatch.lifecycle import OPEN, SETTLED
 
 pytestmark = pytest.mark.integration
 
 AT = 1_767_225_600_000
+GOLDEN = Path(tables.__file__).parent / "avro/golden"
 Row = dict[str, Any]
 
 
@@ -62,6 +67,29 @@ class World:
         offset = self.record(topic, value)
         self.rows.append((table, {**columns, "_topic": topic, "_partition": 0, "_offset": offset}))
 
+    def letter(self, topic: str, offset: int) -> None:
+        """A dead letter of a record."""
+        names = {"topic": topic, "partition": "0", "offset": str(offset)}
+        headers: dict[str, str | bytes | None] = {
+            f"__connect.errors.{name}": value.encode() for name, value in names.items()
+        }
+        headers["__connect.errors.exception.class.name"] = b"bad_magic"
+        self.record(dlq_topic(topic), b"\x01no avro", headers)
+
+    def action(
+        self, topic: str, identity: str, *outcomes: str, role: str = "centre", reason: str = ""
+    ) -> None:
+        """One record of an action for each outcome, at least one, and its row; "" is no row."""
+        codec = default_codec(self.settings)
+        name, kind = ACTIONS[topic]
+        _, whole = codec.decode((GOLDEN / f"{name}.v1.bin").read_bytes())
+        said = {"action_id": identity, "role": role, "action": "close"}
+        for outcome in outcomes:
+            self.record(topic, codec.encode(name, {**whole, **said}))
+            if outcome:
+                row = {**said, "kind": kind, "outcome": outcome, "reason": reason}
+                self.fact("action_outcomes", {**row, "decided_at": round(time.time() * 1000)})
+
     def build(self) -> None:
         """Six raw reports in two transactions; four accepted, into three events, each ordered."""
         raw = raw_topic(self.channel)
@@ -71,16 +99,7 @@ class World:
         self.producer.commit_transaction()  # its marker leaves a gap that is no loss
         self.producer.begin_transaction()
         source += [self.record(raw, b"payload") for _ in range(3)]
-        self.record(
-            dlq_topic(raw),
-            b"\x01no avro",
-            {
-                "__connect.errors.topic": raw.encode(),
-                "__connect.errors.partition": b"0",
-                "__connect.errors.offset": str(source[5]).encode(),
-                "__connect.errors.exception.class.name": b"bad_magic",
-            },
-        )
+        self.letter(raw, source[5])
         outcomes = ["accepted"] * 4 + ["duplicate", "rejected"]
         for number, (offset, outcome) in enumerate(zip(source, outcomes, strict=True)):
             came = {
@@ -142,6 +161,13 @@ class World:
                         "at": AT,
                     },
                 )
+        # Asked for twice; by a person; by an order, whose end merge does or refuses; in a review; unreadable.
+        self.action("order.actions", "action-1", "applied", "refused")
+        self.action("event.actions", "action-2", "applied")
+        self.action("event.actions", "action-3", "", role="system")
+        self.action("event.actions", "action-4", "refused", role="system", reason="unknown_event")
+        self.action("review.answers", "action-5", "refused")
+        self.letter("order.actions", self.record("order.actions", b"x"))
         self.producer.commit_transaction()
         self.processed()
 
@@ -368,6 +394,151 @@ def test_event_dispatched_twice_is_found(database: Database) -> None:
     assert broken(database.audit()) == {"event_order": 1, "order_transitions": 1}
 
 
+STATES = (*OPEN, *SETTLED, "RETURNED", "WITHDRAWN")
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_in_every_state_an_order_and_its_event_agree(database: Database, forgotten: bool) -> None:
+    """``forgotten``: merge said that it knows the event no more, so it cannot close nor open it."""
+    at = datetime.fromtimestamp(AT / 1000, UTC)
+    over = "open event whose order is over"
+    kinds: dict[str, dict[str, str]] = {
+        "open": dict.fromkeys(SETTLED, "" if forgotten else over)
+        | dict.fromkeys(("RETURNED", "WITHDRAWN"), "open event without an order in force"),
+        "closed": dict.fromkeys(OPEN, "" if forgotten else "closed event whose order is not over"),
+        "merged": {},
+        "empty": {},
+    }
+    for kind in ("merged", "empty"):
+        what = "order in force of an event that went into another or has no report left"
+        kinds[kind] = dict.fromkeys(OPEN, "" if forgotten else what)
+    events, orders, outcomes, expected = [], [], [], {}
+    for kind, state in itertools.product(kinds, STATES):
+        name = f"{kind}-{state}"
+        status = "open" if kind == "open" else "closed"
+        into = "event-0" if kind == "merged" else None
+        count = 0 if kind in ("merged", "empty") else 1
+        events.append([name, 3, status, count, into, at])
+        orders.append([f"order-{name}", 2, name, state, 1, at])
+        if what := kinds[kind].get(state, ""):
+            expected[name] = what, state
+        outcomes.append(
+            [f"close-{name}", "event", "close", name, "refused", "unknown_event", "system", at]
+        )
+    # Two orders of an open event: one in force, if it is not over, is enough.
+    for one, two in itertools.product(STATES, ("DISPATCHED", "RETURNED", "INVALID")):
+        name = f"two-{one}-{two}"
+        events.append([name, 1, "open", 1, None, at])
+        orders += [[f"order-{name}-{n}", 2, name, s, n, at] for n, s in enumerate((one, two))]
+        standing = [state for state in (one, two) if state not in ("RETURNED", "WITHDRAWN")]
+        if len(standing) != 1 or standing[0] in SETTLED:
+            what = ("open event without an order in force", over, "orders in force")[len(standing)]
+            expected[name] = what, " ".join(sorted((one, two)))
+    insert = database.client.insert
+    names = ["event_id", "version", "status", "report_count", "merged_into", "opened_at"]
+    insert("events", events, column_names=names)
+    names = ["order_id", "version", "event_id", "state", "sequence", "opened_at"]
+    insert("orders", orders, column_names=names)
+    columns = ["order_id", "version", "from_state", "to_state", "reason", "at"]
+    parked = [[row[0], 2, "UNKNOWN", "NEEDS_REVIEW", "nobody is left", at] for row in orders]
+    insert("order_transitions", parked, column_names=columns)
+    if forgotten:
+        names = ["action_id", "kind", "action", "target", "outcome", "reason", "role", "decided_at"]
+        insert("action_outcomes", outcomes, column_names=names)
+    with Positions(database.settings) as positions:
+        flows = topology(database.settings, positions)
+        settled = settle(positions, flows, time.monotonic() + 20, until_quiet=True)
+        facts = Facts(database.settings)
+        findings = one_pass(database.settings, positions, facts, flows, settled)
+        facts.close()
+    found = {o.id: (o.what, o.actual) for o in findings.found["event_order"].kept}
+    assert found == expected
+
+
+def test_a_reason_once_told_is_none_for_what_needs_a_person_now(database: Database) -> None:
+    database.fill()
+    columns = "order_id, version, from_state, to_state, reason, at"
+    database.client.command(
+        f"INSERT INTO order_transitions ({columns}) SELECT order_id, 3, to_state, to_state, '', at "
+        "FROM order_transitions WHERE order_id = 'order-2' AND version = 2"
+    )
+    database.client.command(
+        "INSERT INTO orders (order_id, version, event_id, state, opened_at) SELECT order_id, 3, event_id, "
+        "state, opened_at FROM orders WHERE order_id = 'order-2'"
+    )
+    assert broken(database.audit()) == {"event_order": 1}
+
+
+def offenders(report: AuditReport, check: str) -> list[tuple[str, str, str, str]]:
+    return [
+        (o.what, o.topic or o.id, o.expected, o.actual)
+        for c in report.checks
+        if c.name == check
+        for o in c.first
+    ]
+
+
+def test_an_action_of_which_nothing_became_is_found(database: Database) -> None:
+    database.fill(database.without("action_outcomes", action_id="action-2"))
+    report = database.audit()
+    assert broken(report) == {"action_outcomes": 1, "topic_rows": 1}
+    assert offenders(report, "action_outcomes") == [
+        ("action without an outcome", "event.actions", "", "")
+    ]
+
+
+def test_an_action_asked_for_twice_has_two_outcomes(database: Database) -> None:
+    database.fill(database.without("action_outcomes", action_id="action-1", outcome="refused"))
+    report = database.audit()
+    assert broken(report) == {"action_outcomes": 1, "topic_rows": 1}
+    assert offenders(report, "action_outcomes") == [
+        ("records of an action, and its outcomes", "action-1", "2", "1")
+    ]
+
+
+def test_an_outcome_that_nobody_asked_for_and_an_action_done_twice_are_found(
+    database: Database,
+) -> None:
+    database.fill(
+        [
+            (table, {**row, "outcome": "applied"} if row.get("action_id") == "action-1" else row)
+            for table, row in database.world.rows
+        ]
+    )
+    columns = "kind, action, outcome, role, decided_at"
+    for identity, decided_at in (("action-9", "decided_at"), ("action-8", "decided_at - 1e8")):
+        # What Kafka has dropped meanwhile is not missed.
+        database.client.command(
+            f"INSERT INTO action_outcomes (action_id, {columns}) SELECT '{identity}', "
+            f"{columns.replace('decided_at', decided_at)} FROM action_outcomes "
+            "WHERE action_id = 'action-5'"
+        )
+    report = database.audit()
+    assert broken(report) == {"action_outcomes": 2}
+    assert offenders(report, "action_outcomes") == [
+        ("action done more than once", "action-1", "", ""),
+        ("outcome without its action", "action-9", "", ""),
+    ]
+
+
+def test_a_record_that_is_no_action_is_a_dead_letter_or_lost(database: Database) -> None:
+    database.fill()
+    world = database.world
+    world.producer.begin_transaction()
+    offset = world.record("event.actions", b"x")
+    world.producer.commit_transaction()
+    world.processed()
+    lost = database.audit()
+    world.producer.begin_transaction()
+    world.letter("event.actions", offset)
+    world.producer.commit_transaction()
+    assert broken(lost) == {"action_outcomes": 1}
+    assert offenders(lost, "action_outcomes") == [
+        ("no action, yet no dead letter", "event.actions", "", "")
+    ]
+    assert broken(database.audit()) == {}
+
+
 def test_event_lost_under_its_links_and_order_is_found(database: Database) -> None:
     database.fill(database.without("events", event_id="event-2"))
     assert broken(database.audit()) == {"link_event": 1, "order_event": 1, "topic_rows": 1}
@@ -419,7 +590,8 @@ def test_unread_records_are_lag_and_the_report_says_that_it_could_not_wait(
 
 def test_dead_letters_are_counted_by_reason_and_shown_with_their_bytes(world: World) -> None:
     raw = raw_topic(world.channel)
-    assert dead_letters.count(world.settings) == {dlq_topic(raw): {"bad_magic": 1}}
+    counted = dead_letters.count(world.settings)
+    assert counted[dlq_topic(raw)] == counted[dlq_topic("order.actions")] == {"bad_magic": 1}
     (letter,) = dead_letters.show(world.settings, raw, limit=5)
     assert letter.preview == "\\x01no avro"
     assert letter.headers["__connect.errors.partition"] == "0"

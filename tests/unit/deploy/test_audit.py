@@ -4,10 +4,12 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
-from deploy.checks import COUNTERS, KEPT, Found, Offender
+from deploy.checks import ACTIONS, COUNTERS, ENDED, KEPT, SETTLED, Found, Offender
 from deploy.flows import DEPTH, SINK_GROUP, STREAMS_GROUP, Topology, settle
 from deploy.positions import Extent, Lag, Partition, Positions
 from schemas.tables import load_migrations
+from schemas.topics import beside_topics, table_topics
+from streams.dispatch import lifecycle
 
 RAW: Partition = ("reports.raw.x", 0)
 FLOWS = Topology({"x": "reports.raw.x"}, {}, {STREAMS_GROUP: [RAW], SINK_GROUP: []}, [], [RAW])
@@ -81,3 +83,14 @@ def test_every_materialised_view_is_recounted() -> None:
     )
     assert views
     assert views == {counter.table: counter.base for counter in COUNTERS}
+
+
+def test_every_state_of_the_life_cycle_is_in_force_or_over_as_the_audit_has_it() -> None:
+    states = {row.to for row in lifecycle.TABLE} - {lifecycle.SAME, lifecycle.BEFORE}
+    assert states == {*lifecycle.OPEN, *SETTLED, *ENDED}
+    assert lifecycle.SETTLED == SETTLED
+
+
+def test_every_topic_of_actions_is_held_against_its_outcomes() -> None:
+    beside = {topic for topic in beside_topics() if topic not in table_topics()}
+    assert {*beside, "review.answers"} == ACTIONS.keys()
