@@ -191,7 +191,7 @@ def _members(
 ) -> list[Member] | Refusal:
     """Every report of an event: the young ones as they are here, the others as they were read."""
     found = [each for each in members if each.event == event.id and each.report not in state.young]
-    found += [_young(state, seen) for seen in state.young_at.get(event.id, ())]
+    found += [_young(state, seen) for seen in state.young.values() if seen.event == event.id]
     if len({each.report for each in found}) != event.count or len(found) != event.count:
         return Refusal(
             "stale",

@@ -7,13 +7,13 @@ so doubt opens a new event, whose link names the other as candidate. :mod:`strea
 people ask for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.ids import link_id
-from schemas.merge_policy import MergePolicy, city_policy
+from schemas.merge_policy import MergePolicy, Rule, city_policy
 from streams.asked import Outcomes, Refusal
 from streams.batch import Batch, Decision, Output
 from streams.intake.classify import KeywordClassifier
@@ -153,7 +153,7 @@ class MergeStep:
         return decision
 
     def _seen(self, report: Mapping[str, Any]) -> Seen:
-        return to_seen(report, self._policy, self._words_class(report))
+        return to_seen(report, self._policy, self._words_class(report), self._placer.rule)
 
     def _publish(
         self, state: MergeState, changes: Changes, now_ms: int, decision: Decision
@@ -218,42 +218,63 @@ class MergeStep:
             return
         if seen.told:
             former, relation, class_code, district_code = seen.told
-            taken = self._link(seen.id, former, seen.moves, now_ms)
-            taken |= {"sign": -1, "relation": relation, "class_code": class_code}
-            taken |= {"district_code": district_code, **_of(seen)}
+            taken = self._link(
+                seen, seen.id, former, seen.moves, now_ms, relation, class_code, district_code
+            )
+            taken["sign"] = -1
             decision.outputs.append(self._out(taken))
             seen.moves += 1
         if event is not None:
-            link = self._link(seen.id, event.id, seen.moves, now_ms)
+            link = self._link(
+                seen, seen.id, event.id, seen.moves, now_ms,
+                seen.relation, event.class_code, event.district_code,
+            )  # fmt: skip
             late = seen.moves and not seen.by_hand
-            link |= {
-                "relation": seen.relation,
-                "class_code": event.class_code,
-                "district_code": event.district_code,
-                "score": seen.score,
-                "reason": f"after a report that came late: {seen.reason}" if late else seen.reason,
-                "candidate": seen.candidate or None,
-                **_of(seen),
-            }
+            link["score"] = seen.score
+            link["reason"] = (
+                f"after a report that came late: {seen.reason}" if late else seen.reason
+            )
+            link["candidate"] = seen.candidate or None
             decision.outputs.append(self._out(link))
         seen.told = told
 
     def _move(self, state: MergeState, move: Move, now_ms: int, decision: Decision) -> None:
         """An old report that a person moved: its link taken back, and the new one."""
         was, event = move.member, state.events[move.event]
-        taken = self._link(was.report, was.event, was.sequence, now_ms)
-        taken |= {"sign": -1, "relation": was.relation, "class_code": was.class_code}
-        taken |= {"district_code": was.district_code, **_of(was)}
-        link = self._link(was.report, event.id, was.sequence + 1, now_ms)
-        link |= {"relation": move.relation, "class_code": event.class_code, "reason": move.reason}
-        link |= {"district_code": event.district_code, **_of(was)}
+        taken = self._link(
+            was, was.report, was.event, was.sequence, now_ms,
+            was.relation, was.class_code, was.district_code,
+        )  # fmt: skip
+        taken["sign"] = -1
+        link = self._link(
+            was, was.report, event.id, was.sequence + 1, now_ms,
+            move.relation, event.class_code, event.district_code,
+        )  # fmt: skip
+        link["reason"] = move.reason
         decision.outputs += [self._out(taken), self._out(link)]
 
-    def _link(self, report: str, event: str, sequence: int, now_ms: int) -> dict[str, Any]:
+    def _link(
+        self,
+        report: Seen | Member,
+        report_id: str,
+        event: str,
+        sequence: int,
+        now_ms: int,
+        relation: str,
+        class_code: str,
+        district_code: str,
+    ) -> dict[str, Any]:
+        """A link that holds, sure and without a reason."""
         return {
-            "link_id": link_id(report, sequence),
-            "report_id": report,
+            "link_id": link_id(report_id, sequence),
+            "report_id": report_id,
             "event_id": event,
+            "relation": relation,
+            "class_code": class_code,
+            "district_code": district_code,
+            "channel": report.channel,
+            "occurred_at": report.occurred_at,
+            "received_at": report.received_at,
             "score": 1.0,
             "reason": "",
             "rule_version": self._policy.version,
@@ -300,21 +321,20 @@ def _told(seen: Seen, event: OpenEvent) -> list[str]:
     return [event.id, seen.relation, event.class_code, event.district_code]
 
 
-def _of(report: Seen | Member) -> dict[str, Any]:
-    """What every link of a report says of it."""
-    return {
-        "channel": report.channel,
-        "occurred_at": report.occurred_at,
-        "received_at": report.received_at,
-    }
-
-
 def _device_key(device: Token) -> bytes:
     return DEVICE + to_json(device)
 
 
-def to_seen(report: Mapping[str, Any], policy: MergePolicy, also: str = "") -> Seen:
-    """What merge needs of an accepted report; ``also``: a second class under which its event may stand."""
+def to_seen(
+    report: Mapping[str, Any],
+    policy: MergePolicy,
+    also: str = "",
+    rule: Callable[[str], Rule] | None = None,
+) -> Seen:
+    """What merge needs of an accepted report; ``also``: a second class under which its event may stand.
+
+    ``rule``: the policy's, where it is remembered.
+    """
     title, text, class_code = report["title"], report["text"], report["class_code"]
     tokens = [f"n:{report['channel']}/{report['native_id']}"]
     if report["forwarded_from"]:
@@ -327,7 +347,9 @@ def to_seen(report: Mapping[str, Any], policy: MergePolicy, also: str = "") -> S
         tokens.append(f"b:{body}")
     tokens += photo_tokens(report["media"])
     building, part = address_key(report["address"]), False
-    if policy.part and (report["lon"] is None or policy.rule(class_code).mode == "address"):
+    if policy.part and (
+        report["lon"] is None or (rule or policy.rule)(class_code).mode == "address"
+    ):
         words = f"{title} {text}".lower()
         part = any(word in words for word in policy.part)
     return Seen(

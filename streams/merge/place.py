@@ -128,7 +128,7 @@ class Placer:
         self._rules: dict[str, Rule] = {}
         self._groups = {code: group[0] for group in policy.alike for code in group}
         self._members = {group[0]: group for group in policy.alike}
-        self._sizes: dict[str, float] = {}
+        self._grounds: dict[str, tuple[str, float, float]] = {}
         self._kept: dict[str, float] = {}
         self._body_ms = policy.body_days * 24 * HOUR_MS
 
@@ -177,8 +177,7 @@ class Placer:
             old.append(seen)
         for seen in old:
             del state.young[seen.id]
-            for place in self._all_places(seen, self._own_places(seen)):
-                _leave(state, seen, place)
+        state.young_at.forget(floor)
         if state.stream_time - state.swept_at >= SWEEP_MS:
             state.swept_at = state.stream_time
             self._sweep(state, floor, changes)
@@ -314,7 +313,7 @@ class Placer:
         named: dict[str, Candidate],
     ) -> None:
         """Collect the open events of a class near in place and time: by house and point, by name."""
-        rule, group, places = self.rule(code), self._group(code), state.places
+        rule, places = self.rule(code), state.places
         if rule.mode == "never":
             return
         hours_ms = rule.hours * HOUR_MS
@@ -326,7 +325,7 @@ class Placer:
         over = self._over(state, seen, rule) if seen.device else ""
         reach = rule.radius_m + TAPPED_M if rule.mode == "point" else NAMESAKE_M
         place_worth, delay_worth = rule.weights.place, rule.weights.delay
-        for token in self._near_places(seen, rule, group):
+        for token in self._near_places(seen, rule, code):
             kind = token[0]
             for anchor in places.get(token, ()):
                 event = anchor.event
@@ -674,7 +673,7 @@ class Placer:
                     places += self._around(self._event_places(event, known))
         key = seen.at, seen.rank
         for place in places:
-            for other in state.young_at.get(place, ()):
+            for other in state.young_at.since(place, seen.at):
                 if (other.at, other.rank) > key and other.id not in queued:
                     queued.add(other.id)
                     heapq.heappush(queue, (other.at, other.rank, other.id))
@@ -696,14 +695,19 @@ class Placer:
     def _group(self, class_code: str) -> str:
         return self._groups.get(class_code, class_code)
 
-    def _size(self, group: str) -> float:
-        """Width of the group's cells in degrees: its largest radius, so that the nine around hold all."""
-        size = self._sizes.get(group)
-        if size is None:
+    def _ground(self, class_code: str) -> tuple[str, float, float]:
+        """A class's group, and the width and height of its cells in degrees.
+
+        A cell is as high as the group's largest radius, so that the nine around hold all. In longitude twice as
+        many degrees: enough up to 60° of latitude.
+        """
+        ground = self._grounds.get(class_code)
+        if ground is None:
+            group = self._groups.get(class_code, class_code)
             members = self._members.get(group, [group])
             size = max(self.rule(code).radius_m for code in members) / METRES_PER_DEGREE
-            self._sizes[group] = size
-        return size
+            ground = self._grounds[class_code] = group, 2.0 * size, size
+        return ground
 
     def _own_places(self, seen: Seen) -> list[Token]:
         return self._places(
@@ -760,31 +764,27 @@ class Placer:
         name: str,
         grid: str,
     ) -> list[Token]:
-        group = self._group(class_code)
-        groups = [group]
-        if also and self._group(also) != group:
-            groups.append(self._group(also))
+        grounds = [self._ground(class_code)]
+        if also and (other := self._ground(also))[0] != grounds[0][0]:
+            grounds.append(other)
         places: list[Token] = []
-        for group in groups:
+        for group, width, height in grounds:
             if building:
                 places.append(("a", group, zone, building))
             if name:
                 places.append(("n", group, zone, name))
             if lon is not None and lat is not None:
-                # Twice as wide in longitude: enough for the nine around up to 60° of latitude.
-                size = self._size(group)
-                places.append(
-                    ("c", group, zone, math.floor(lon / (2.0 * size)), math.floor(lat / size))
-                )
+                places.append(("c", group, zone, math.floor(lon / width), math.floor(lat / height)))
             elif grid:
                 places.append(("g", group, zone, grid))
             if len(grid) >= COMPOUND:
                 places.append(("w", group, zone, grid[:COMPOUND]))
         return places
 
-    def _near_places(self, seen: Seen, rule: Rule, group: str) -> Iterator[Token]:
+    def _near_places(self, seen: Seen, rule: Rule, code: str) -> Iterator[Token]:
         """Where an event of its matter may be joined: surest first."""
         zone, lon, lat = seen.zone, seen.lon, seen.lat
+        group, width, height = self._ground(code)
         if seen.building:
             yield ("a", group, zone, seen.building)
         elif name := called(seen):
@@ -795,13 +795,12 @@ class Placer:
             if seen.grid_code:
                 yield ("g", group, zone, seen.grid_code)
             return
-        size = self._size(group)
-        x, y = math.floor(lon / (2.0 * size)), math.floor(lat / size)
+        x, y = math.floor(lon / width), math.floor(lat / height)
         # A neighbouring cell counts only when the radius reaches over the border to it.
         reach_y = rule.radius_m / METRES_PER_DEGREE
         reach_x = reach_y / math.cos(math.radians(lat))
-        left, right = lon - reach_x < x * 2.0 * size, lon + reach_x >= (x + 1) * 2.0 * size
-        down, up = lat - reach_y < y * size, lat + reach_y >= (y + 1) * size
+        left, right = lon - reach_x < x * width, lon + reach_x >= (x + 1) * width
+        down, up = lat - reach_y < y * height, lat + reach_y >= (y + 1) * height
         for column in range(x - left, x + right + 1):
             for row in range(y - down, y + up + 1):
                 yield ("c", group, zone, column, row)
@@ -810,21 +809,13 @@ class Placer:
     def _certain_places(seen: Seen) -> list[Place]:
         return [*seen.tokens, _device(seen)] if seen.device else [*seen.tokens]
 
-    def _all_places(self, seen: Seen, own: list[Token]) -> list[Place]:
+    def _remember(self, state: MergeState, seen: Seen, own: list[Token]) -> None:
+        state.young[seen.id] = seen
         places = self._certain_places(seen)
         if seen.event:
             places.append(seen.event)
-        return places + own
-
-    def _remember(self, state: MergeState, seen: Seen, own: list[Token]) -> None:
-        state.young[seen.id] = seen
-        young_at = state.young_at
-        for place in self._all_places(seen, own):
-            there = young_at.get(place)
-            if there is None:
-                young_at[place] = [seen]
-            else:
-                there.append(seen)
+        places += own
+        state.young_at.note(seen, places)
 
     # ---- forgetting
 
@@ -880,19 +871,7 @@ def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:
 
 def moved(state: MergeState, seen: Seen, before: str) -> None:
     """Note that a young report went from one event to another."""
-    if before:
-        _leave(state, seen, before)
-    if seen.event:
-        state.young_at.setdefault(seen.event, []).append(seen)
-
-
-def _leave(state: MergeState, seen: Seen, place: Place) -> None:
-    """A young report is no more found at a place."""
-    there = state.young_at[place]
-    # The oldest goes first, nearly always.
-    del there[0 if there[0] is seen else there.index(seen)]
-    if not there:
-        del state.young_at[place]
+    state.young_at.move(seen, before, seen.event)
 
 
 def _apart(seen: Seen, event: OpenEvent) -> bool:

@@ -5,6 +5,7 @@ was received before them arrives after them; older decisions stand.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import msgspec
 
 #: Reports that arrive at most so much out of order are decided as if they had come in order.
 HORIZON_MS = 120_000
+#: Young reports are found, and forgotten, by spans of so long.
+SPAN_MS = HORIZON_MS // 2
 #: Reporters and tokens remembered of one event; a matter that the whole city reports stays bounded.
 REPORTERS_KEPT, TOKENS_KEPT = 20, 64
 #: Events kept only because somebody may send the same long text again; the oldest go first.
@@ -189,6 +192,53 @@ class Anchor:
     lat: float | None
 
 
+class YoungAt:
+    """Where young reports are found, by each of the places that they are given.
+
+    A dictionary for each :data:`SPAN_MS` of the order of decisions, so that what is old goes at once. Only who
+    decides again looks, so a report is noted, and put into its dictionary when somebody does.
+    """
+
+    def __init__(self) -> None:
+        self._spans: dict[int, dict[Place, list[Seen]]] = {}
+        self._noted: deque[tuple[Seen, list[Place]]] = deque()
+
+    def note(self, seen: Seen, places: list[Place]) -> None:
+        """A report is at these places."""
+        self._noted.append((seen, places))
+
+    def since(self, place: Place, at: int) -> Iterator[Seen]:
+        """The reports at a place that were decided at ``at`` or later, and maybe some before."""
+        self._sort()
+        for span, places in self._spans.items():
+            if span >= at // SPAN_MS:
+                yield from places.get(place, ())
+
+    def move(self, seen: Seen, before: Place, after: Place) -> None:
+        """A report is no more at one place but at another; "" is none."""
+        self._sort()
+        places = self._spans.setdefault(seen.at // SPAN_MS, {})
+        if seen in places.get(before, ()):
+            places[before].remove(seen)
+        if after:
+            places.setdefault(after, []).append(seen)
+
+    def forget(self, floor: int) -> None:
+        """Let go what is older than ``floor``, as far as nothing younger is beside it."""
+        while self._noted and self._noted[0][0].at < floor:
+            self._noted.popleft()
+        for span in [span for span in self._spans if (span + 1) * SPAN_MS <= floor]:
+            del self._spans[span]
+
+    def _sort(self) -> None:
+        """Put what was noted where it is found."""
+        while self._noted:
+            seen, places = self._noted.popleft()
+            there = self._spans.setdefault(seen.at // SPAN_MS, {})
+            for place in places:
+                there.setdefault(place, []).append(seen)
+
+
 #: Values of the state topic: an event, the young reports of a batch, the alarms of a device.
 to_json = msgspec.json.Encoder().encode
 event_of = msgspec.json.Decoder(OpenEvent).decode
@@ -226,7 +276,7 @@ class MergeState:
     alarms: dict[Token, list[AlarmSeen]] = field(default_factory=dict)
     archive: dict[str, bytes] = field(default_factory=dict)
     young: dict[str, Seen] = field(default_factory=dict)
-    young_at: dict[Place, list[Seen]] = field(default_factory=dict)
+    young_at: "YoungAt" = field(default_factory=lambda: YoungAt())
     #: Entries of the state topic that hold young reports, oldest first: entry key, its newest report.
     diary: deque[tuple[bytes, int]] = field(default_factory=deque)
     bursts: BurstState = field(default_factory=BurstState)

@@ -11,7 +11,8 @@ from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.grids import METRES_PER_DEGREE
 from schemas.merge_policy import Alarm, MergePolicy, Rule
-from streams.merge.decide import MergeStep
+from streams.merge.decide import MergeStep, to_seen
+from streams.merge.state import YoungAt
 from tests.unit.streams.batches import NOW, Record, cut, records, run
 from tests.unit.tiny_city import IN_WEST, WEST
 
@@ -81,6 +82,11 @@ DRAWN = st.fixed_dictionaries(
         "alarm": st.sampled_from(["open", "open", "cleared"]),
     }
 )
+
+SOME: dict[str, Any] = {
+    "ms": 0, "delay": 0, "text": "", "class_code": "0101", "north": None, "grid": WEST, "address": "",
+    "reporter": "", "forwarded": None, "media": [], "device": "", "alarm": "",
+}  # fmt: skip
 
 
 def both_orders(drawn: list[dict[str, Any]], shuffle: int) -> tuple[list[Record], list[Record]]:
@@ -170,3 +176,20 @@ def test_an_opener_that_arrives_late_takes_the_others_and_their_event_says_where
     kept = next(e for e in last.values() if e["report_count"])
     assert (emptied["merged_into"], emptied["status"]) == (kept["event_id"], "closed")
     assert kept["report_count"] == 2
+
+
+def test_what_was_noted_is_found_where_it_is_until_it_is_old() -> None:
+    young = YoungAt()
+    old, new = (to_seen(report(n, SOME | {"minute": n}), POLICY) for n in (0, 3))
+    for seen in (old, new):
+        seen.at = seen.received_at
+        young.note(seen, [("a",), "event"])
+    assert list(young.since(("a",), old.at)) == [old, new]
+    assert list(young.since("event", new.at)) == [new]
+    young.move(new, "event", "other")
+    assert list(young.since("event", old.at)) == [old]
+    assert list(young.since("other", old.at)) == [new]
+    young.forget(new.at)
+    assert list(young.since(("a",), old.at)) == [new]
+    # A person may move what is about to be forgotten.
+    young.move(old, "event", "other")
