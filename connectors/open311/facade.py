@@ -67,7 +67,7 @@ PREFIX = "/open311/v2"
 CHANNEL = "open311"
 TRANSPORT = "open311_post"
 #: Named queries that are shown here and not on the screen.
-QUERIES = ("open311_received", "open311_requests")
+QUERIES = ("open311_received", "open311_page", "open311_requests")
 ATTRIBUTES = Path(__file__).parent / "attributes.yaml"
 #: 4,000 Chinese characters are 36 kB in a form.
 BODY_LIMIT = 256 * 1024
@@ -181,12 +181,17 @@ class _Reader:
         while True:
             # Ever further back: the newest hour fills most pages, and costs a hundredth of 90 days.
             start = max(since, until - span)
-            rows = await self._ask(
-                "open311_requests", since=start, until=until, limit=limit, **filters
+            found = await self._ask(
+                "open311_page", since=start, until=until, limit=limit, **filters
             )
-            if len(rows) >= limit or start == since:
-                return rows
+            if len(found) >= limit or start == since:
+                break
             span *= 12
+        if not found:
+            return []
+        # What is known of them is looked for once, as far back as the page reaches.
+        start = found[-1]["received_at"]
+        return await self._ask("open311_requests", since=start, until=until, limit=limit, **filters)
 
     async def steps(self, follow: Follow, report: str) -> Sequence[Row]:
         """A report's steps, oldest first."""

@@ -18,6 +18,7 @@ from tests.bench import (
     decisions,
     dispatch,
     end_to_end,
+    latency,
     life_cycle,
     places,
     suggest,
@@ -50,6 +51,8 @@ def main() -> None:
     moved = transport.run()
     progress.print(f"{moved}\nend to end, {arguments.reports} reports …")
     whole = end_to_end.run(arguments.reports)
+    progress.print(f"{whole}\nfrom receipt to order at 500/s …")
+    waited = latency.run()
     progress.print("each channel transport into Kafka …")
     carried = channels.run()
     progress.print("the steps without broker and engine …")
@@ -63,6 +66,7 @@ def main() -> None:
     result = {"machine": machine(), "transport": moved, "end_to_end": whole, "decisions": pure}
     result |= {"channels": carried, "places": located, "texts": read, "suggest": suggested}
     result["dispatch"] = sent
+    result["latency"] = waited
     if arguments.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -78,6 +82,11 @@ def main() -> None:
         "end to end: per-event Faust reports/s", f"{whole['per_event_faust']['reports_per_s']:,}"
     )
     table.add_row("end to end: ratio", str(whole["ratio"]))
+    for name in ("p50_ms", "p95_ms", "p99_ms"):
+        table.add_row(
+            f"receipt to order at {waited['rate']}/s: {name.removesuffix('_ms')}",
+            f"{waited[name]:,} ms",
+        )
     for part in ("stage_us_per_report", "insert_us_per_report", "cpu_us_per_report"):
         for name, value in whole["pipeline"][part].items():
             table.add_row(f"{part.removesuffix('_us_per_report')}: {name}", f"{value} µs/report")

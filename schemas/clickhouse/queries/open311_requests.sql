@@ -1,59 +1,16 @@
 -- title: Open311 报件
 -- unit: 行
--- meaning: Reports that were accepted or are in review, as Open311 shows them, newest first: matter, unit, deadline. Of several demands in one message the first one's, closed when all are. Words, address and photos only of those that came through Open311; no personal data.
+-- meaning: The reports of open311_page as Open311 shows them: matter, unit, deadline. Words, address and photos only of those that came through Open311; no personal data.
 -- refresh: 5 s
--- parameter: since Int64 = 0 — Received at or after, ms since the epoch; the narrower, the sooner.
--- parameter: until Int64 = 4102444800000 — Received at or before, ms since the epoch.
--- parameter: ids String = '' — Only these reports, comma separated; empty: all.
--- parameter: class_codes String = '' — Only these classes, comma separated; empty: all.
--- parameter: status String = '' — open or closed, as the matter is; empty: both.
--- parameter: limit UInt32 = 1000 — How many rows.
--- parameter: offset UInt32 = 0 — Rows to skip.
+-- over: open311_page
 WITH
     fromUnixTimestamp64Milli({since:Int64}, 'UTC') AS earliest,
     fromUnixTimestamp64Milli({until:Int64}, 'UTC') AS latest,
-    demands AS
+    mine AS
     (
         SELECT report_id AS demand_id, origin, native_id
         FROM reports
-        WHERE origin != '' AND received_at >= earliest AND received_at <= latest
-    ),
-    closed AS
-    (
-        SELECT if(origin = '', report_id, origin) AS message_id
-        FROM
-        (
-            SELECT report_id, argMax(event_id, (sequence, sign)) AS event_id
-            FROM event_links
-            WHERE received_at >= earliest AND received_at <= latest
-            GROUP BY report_id
-        ) AS each
-        LEFT JOIN demands ON demands.demand_id = each.report_id
-        GROUP BY message_id
-        HAVING min(event_id IN
-        (
-            -- A matter that is joined again and again may be old; older than this is none.
-            SELECT event_id FROM events
-            WHERE opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
-            GROUP BY event_id
-            HAVING argMax(status, version) = 'closed'
-        ))
-    ),
-    page AS
-    (
-        SELECT report_id, channel, outcome, reason, class_code, district_code, received_at, decided_at
-        FROM report_outcomes
-        WHERE outcome IN ('accepted', 'review') AND received_at >= earliest AND received_at <= latest
-            AND ({ids:String} = '' OR report_id IN splitByChar(',', {ids:String}))
-            AND ({class_codes:String} = '' OR class_code IN splitByChar(',', {class_codes:String}))
-            AND ({status:String} = ''
-                OR (report_id IN (SELECT message_id FROM closed)) = ({status:String} = 'closed'))
-        ORDER BY received_at DESC, report_id
-        LIMIT {limit:UInt32} OFFSET {offset:UInt32}
-    ),
-    mine AS
-    (
-        SELECT demand_id, origin, native_id FROM demands WHERE origin IN (SELECT report_id FROM page)
+        WHERE origin IN (SELECT report_id FROM open311_page) AND received_at >= earliest AND received_at <= latest
     ),
     each AS
     (
@@ -63,7 +20,7 @@ WITH
             SELECT report_id, argMax(event_links.event_id, (sequence, sign)) AS event_id, max(decided_at) AS linked_at
             FROM event_links
             WHERE received_at >= earliest AND received_at <= latest
-                AND (report_id IN (SELECT report_id FROM page) OR report_id IN (SELECT demand_id FROM mine))
+                AND (report_id IN (SELECT report_id FROM open311_page) OR report_id IN (SELECT demand_id FROM mine))
             GROUP BY report_id
         ) AS found
         LEFT JOIN mine ON mine.demand_id = found.report_id
@@ -74,7 +31,7 @@ WITH
             any(events.first_report_id) AS first_id
         FROM events
         WHERE event_id IN (SELECT event_id FROM each)
-            AND opened_at >= earliest - INTERVAL 400 DAY AND opened_at <= latest
+            AND opened_at >= earliest - INTERVAL 400 DAY
         GROUP BY event_id
     ),
     links AS
@@ -86,12 +43,12 @@ WITH
         GROUP BY message_id
     )
 SELECT
-    page.report_id AS report_id, page.channel AS channel, outcome, reason,
-    class_code, district_code, page.received_at AS received_at, text, address, media, lon, lat,
+    open311_page.report_id AS report_id, open311_page.channel AS channel, outcome, reason,
+    class_code, district_code, open311_page.received_at AS received_at, text, address, media, lon, lat,
     links.event_id AS event_id, if(origin = '', first_id, origin) AS first_report_id, unit_name, due_at,
     if(done = 1, 'closed', 'open') AS status,
-    if(done = 1, changed_at, greatest(page.decided_at, linked_at, moved_at)) AS updated_at
-FROM page
+    if(done = 1, changed_at, greatest(open311_page.decided_at, linked_at, moved_at)) AS updated_at
+FROM open311_page
 LEFT JOIN
 (
     SELECT message_id, argMin(lon, number).1 AS lon, argMin(lat, number).1 AS lat,
@@ -105,12 +62,12 @@ LEFT JOIN
             if(channel = 'open311', media, []) AS media
         FROM reports
         WHERE received_at >= earliest AND received_at <= latest
-            AND (report_id IN (SELECT report_id FROM page) OR origin IN (SELECT report_id FROM page))
+            AND (report_id IN (SELECT report_id FROM open311_page) OR origin IN (SELECT report_id FROM open311_page))
         LIMIT 1 BY report_id
     )
     GROUP BY message_id
-) AS texts ON texts.message_id = page.report_id
-LEFT JOIN links ON links.message_id = page.report_id
+) AS texts ON texts.message_id = open311_page.report_id
+LEFT JOIN links ON links.message_id = open311_page.report_id
 LEFT JOIN
 (
     -- A matter that a demand of another message opened: that message's id is known, the demand's is not.

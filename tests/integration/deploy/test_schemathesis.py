@@ -43,6 +43,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 KEY = "k" * 32
 SIGNED = {n for n, s in load_channels().items() if s.transports.http and s.transports.http.signed}
 EXAMPLES = 15
+#: Of a busy machine.
+PATIENCE_S = 120.0
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -161,7 +163,9 @@ def test_whatever_is_asked_is_answered_as_described(
         @drawn(EXAMPLES)
         @given(operation.as_strategy(generation_mode=mode))
         def asked(case: Case[Any]) -> None:
-            response = case.call_and_validate(headers=plausible(case), checks=CHECKS)
+            response = case.call_and_validate(
+                headers=plausible(case), checks=CHECKS, timeout=PATIENCE_S
+            )
             answered.add((case.operation.label, response.status_code))
 
         with subtests.test(operation.label), contextlib.suppress(Unsatisfiable):

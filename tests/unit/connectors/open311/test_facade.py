@@ -532,10 +532,13 @@ def test_the_newest_hour_is_asked_first_and_more_only_when_it_is_not_enough(
     for number in range(3):
         engine.add(number)
     get("requests.json", page_size="3")
-    assert [(asked["until"] - asked["since"]) for asked in engine.asked] == [3_600_000]
+    pages = [asked for asked in engine.asked if asked["query"] == "open311_page"]
+    assert [(asked["until"] - asked["since"]) for asked in pages] == [3_600_000]
     engine.asked.clear()
     get("requests.json", page_size="4")
-    spans = [asked["until"] - asked["since"] for asked in engine.asked]
+    assert engine.asked[-1]["since"] == NOW  # no further back than the oldest of the page
+    pages = [asked for asked in engine.asked if asked["query"] == "open311_page"]
+    spans = [asked["until"] - asked["since"] for asked in pages]
     assert spans == sorted(spans)
     assert spans[-1] == 90 * 86_400_000
 
@@ -566,7 +569,7 @@ def test_a_plus_that_was_not_escaped_is_a_plus(app: FastAPI, engine: FakeEngine)
     client = TestClient(app)
     for query in ("2026-03-01T00:00:00+01:00", "2026-03-01T00%3A00%3A00%2B01%3A00"):
         client.get(f"/open311/v2/requests.json?start_date={query}&end_date=2026-03-02T00:00:00Z")
-    first, second = (asked for asked in engine.asked if asked["query"] == "open311_requests"
+    first, second = (asked for asked in engine.asked if asked["query"] == "open311_page"
                      and asked["until"] - asked["since"] == 90_000_000)  # fmt: skip
     assert first == second
 
