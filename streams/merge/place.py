@@ -672,11 +672,12 @@ class Placer:
                 for known in {None, learnt, *event.learnt}:
                     places += self._around(self._event_places(event, known))
         key = seen.at, seen.rank
-        for place in places:
-            for other in state.young_at.since(place, seen.at):
-                if (other.at, other.rank) > key and other.id not in queued:
-                    queued.add(other.id)
-                    heapq.heappush(queue, (other.at, other.rank, other.id))
+        for found in state.young_at.since(seen.at):
+            for place in places:
+                for other in found.get(place, ()):
+                    if (other.at, other.rank) > key and other.id not in queued:
+                        queued.add(other.id)
+                        heapq.heappush(queue, (other.at, other.rank, other.id))
 
     @staticmethod
     def _around(places: list[Token]) -> Iterator[Token]:

@@ -5,7 +5,6 @@ was received before them arrives after them; older decisions stand.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -207,12 +206,10 @@ class YoungAt:
         """A report is at these places."""
         self._noted.append((seen, places))
 
-    def since(self, place: Place, at: int) -> Iterator[Seen]:
-        """The reports at a place that were decided at ``at`` or later, and maybe some before."""
+    def since(self, at: int) -> list[dict[Place, list[Seen]]]:
+        """By their places the reports that were decided at ``at`` or later, and maybe some before."""
         self._sort()
-        for span, places in self._spans.items():
-            if span >= at // SPAN_MS:
-                yield from places.get(place, ())
+        return [places for span, places in self._spans.items() if span >= at // SPAN_MS]
 
     def move(self, seen: Seen, before: Place, after: Place) -> None:
         """A report is no more at one place but at another; "" is none."""
