@@ -28,6 +28,7 @@ from schemas.city import CITIES_DIR, CityPack, DutyRule, Synthesis, city_folder,
 from schemas.documents import yaml_line
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, SPECIAL, GridLayer, is_code
+from schemas.kpi import kpi_rules, light_rules
 from schemas.merge_policy import city_policy
 from streams.intake.classify import Classifier
 
@@ -148,6 +149,7 @@ def check_tables(city: CityPack) -> list[Finding]:
     return [
         *_document(city),
         *_merge(city),
+        *_scores(city),
         *_classifier(city),
         *_classes(city),
         *_duties(city),
@@ -229,6 +231,15 @@ def _merge(city: CityPack) -> Iterator[Finding]:
             line = yaml_line(root, (field, code))
             what = f"no class of taxonomy.csv begins with {code!r}"
             yield Finding(str(path), line, f"{field}.{code}", what, "correct the code")
+
+
+def _scores(city: CityPack) -> Iterator[Finding]:
+    """kpi.yaml and lights.yaml, which are read when somebody asks for scores or lights."""
+    for read in (kpi_rules, light_rules):
+        try:
+            read(city)
+        except QuanyuError as error:
+            yield _of_message(str(error), str(city.folder))
 
 
 def _classifier(city: CityPack) -> Iterator[Finding]:

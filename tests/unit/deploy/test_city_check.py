@@ -244,6 +244,27 @@ def test_a_merge_policy_that_cannot_be_read_is_found(tmp_path: Path) -> None:
     assert only(found, folder, "merge.yaml", "default.radius_m").line == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "field", "what"),
+    [
+        ("kpi.yaml", "least: 5\nrepeat: {days: 0}\n", "repeat.days", "greater"),
+        (
+            "kpi.yaml",
+            "scorecard:\n  response_rate: {weight: 0.4, target: 0.9}\n",
+            "scorecard",
+            "sum to 0.4",
+        ),
+        ("lights.yaml", "red: [dangerus]\n", "red", "no rule 'dangerus'"),
+    ],
+)
+def test_weights_and_lights_that_cannot_be_are_found_before_anybody_asks_for_a_score(
+    tmp_path: Path, file: str, text: str, field: str, what: str
+) -> None:
+    folder = write_whole_city(tmp_path / "city")
+    (folder / file).write_text(text, encoding="utf-8")
+    assert what in only(check_pack(str(folder), points=10).findings, folder, file, field).what
+
+
 @pytest.mark.parametrize("name", ["city.yaml", "taxonomy.csv", "streets.csv", "districts.geojson"])
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\xff", b"", b"[1", b"\0", b'{"features":[1]}'])
 def test_a_missing_or_damaged_file_is_found_and_nothing_is_thrown(
