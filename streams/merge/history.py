@@ -323,6 +323,8 @@ class Learnt:
 
 
 NEVER = Rule(mode="never")
+#: For each rule: right and told.
+Sums = dict[Rule, tuple[float, float]]
 #: For each rule and block: right and told.
 Counts = dict[Rule, dict[int, tuple[int, int]]]
 
@@ -381,11 +383,28 @@ def _options(members: Sequence[PastReport], span: float) -> Iterator[Rule]:
             yield Rule(radius_m=radius, hours=h, join=join, review=0.0)
 
 
+def _smooth(options: Sums) -> Sums:
+    """Each rule's counts, half its own and a quarter of those of the next shorter and the next longer window.
+
+    What holds for one window and not for those beside it is chance, of few pairs.
+    """
+    rows: dict[tuple[str, float, float], list[Rule]] = defaultdict(list)
+    for rule in sorted(options, key=lambda rule: rule.hours):
+        rows[rule.mode, rule.radius_m, rule.join].append(rule)
+    smooth: Sums = {}
+    for row in rows.values():
+        for index, rule in enumerate(row):
+            near = [rule, *row[max(index - 1, 0) : index + 2]]
+            right, told = (sum(options[each][column] for each in near) for column in (0, 1))
+            smooth[rule] = right / len(near), told / len(near)
+    return smooth
+
+
 def _choose(
     counts: Mapping[str, Counts], true: Mapping[int, int], blocks: Sequence[int]
 ) -> tuple[dict[str, Rule], Rule]:
     """Each class's rule and the one for all, which together reach the best F1 on ``blocks``."""
-    sums: dict[str, dict[Rule, tuple[int, int]]] = {
+    sums: dict[str, Sums] = {
         name: {
             rule: (
                 sum(got.get(b, (0, 0))[0] for b in blocks),
@@ -395,28 +414,27 @@ def _choose(
         }
         for name, options in counts.items()
     }
-    pooled: dict[Rule, list[int]] = defaultdict(lambda: [0, 0])
+    alone, sums = sums, {name: _smooth(options) for name, options in sums.items()}
+    pooled: dict[Rule, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for options in sums.values():
         for rule, (right, told) in options.items():
             pooled[rule][0] += right
             pooled[rule][1] += told
     whole = sum(true.get(b, 0) for b in blocks)
     default = max(
-        pooled or {NEVER: [0, 0]},
+        pooled or {NEVER: [0.0, 0.0]},
         key=lambda rule: (2 * pooled[rule][0] / (pooled[rule][1] + whole or 1), -pooled[rule][1]),
     )
     # F1 is a ratio of sums: for a given F1 each class can be chosen by itself (Dinkelbach's method).
     chosen: dict[str, Rule] = {}
     f1 = 0.5
     for _ in range(30):
-        right = told = 0
+        right = told = 0.0
         for name, options in sums.items():
             if not options:
                 continue
 
-            def worth(
-                rule: Rule, options: dict[Rule, tuple[int, int]] = options, f1: float = f1
-            ) -> float:
+            def worth(rule: Rule, options: Sums = options, f1: float = f1) -> float:
                 got, said = options[rule]
                 rate = pooled[rule][0] / pooled[rule][1] if pooled[rule][1] else 0.0
                 prior = PRIOR_PAIRS if rule.mode != "never" else 0.0
@@ -424,7 +442,7 @@ def _choose(
 
             best = max(options, key=lambda rule: (worth(rule), -options[rule][1]))
             # What decides nothing else than the rule for all is not worth a line in the policy.
-            chosen[name] = default if options.get(default) == options[best] else best
+            chosen[name] = default if alone[name].get(default) == alone[name][best] else best
             right, told = right + options[best][0], told + options[best][1]
         new = 2.0 * right / (told + whole) if told + whole else 0.0
         if abs(new - f1) < 1e-9:

@@ -9,6 +9,7 @@ from schemas.merge_policy import MergePolicy, Rule, read_policy, write_policy
 from streams.merge.history import (
     History,
     PastReport,
+    _choose,
     decide,
     learn,
     read_flags,
@@ -161,3 +162,10 @@ def test_every_pair_of_the_same_letter_is_found(tmp_path: Path) -> None:
     path.write_text((DATA / "exact_text_dup_pairs.csv").read_text().replace("msg_a,msg_b", "a,b"))
     found = score(decide(MergePolicy(), letters), letters, read_pairs(path, letters))
     assert (found.true, found.recall) == (121, 1.0)
+
+
+def test_a_window_that_chance_favours_is_not_learnt_before_a_plateau() -> None:
+    counts = {1.0: (1, 8), 2.0: (5, 8), 4.0: (1, 8), 12.0: (5, 9), 24.0: (5, 9), 36.0: (5, 9)}
+    options = {Rule(hours=hours): {0: found} for hours, found in counts.items()}
+    _, default = _choose({"potholes": options}, {0: 10}, [0])
+    assert default.hours == 24.0
