@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-_PENDING = re.compile(r"pending:(\d+)-(\d+)")
+#: The metadata of a commit whose block is in doubt: its first and last offset.
+PENDING = re.compile(r"pending:(\d+)-(\d+)")
 
 
 class Record(NamedTuple):
@@ -119,7 +120,7 @@ def resume(
         if in_table is not None:
             note = "no committed offset; continuing after the table's last row"
     elif metadata:
-        match = _PENDING.fullmatch(metadata)
+        match = PENDING.fullmatch(metadata)
         if match is None:
             return Refusal(f"the commit's metadata {metadata!r} is not the sink's")
         first, last = int(match[1]), int(match[2])
@@ -243,7 +244,7 @@ Action = Commit | Insert | DeadLetter | Pause | Resume | Fail
 
 class _Phase(Enum):
     IDLE = auto()
-    COMMITTING_PENDING = auto()
+    COMMITTINGPENDING = auto()
     COMMITTING_DONE = auto()
     INSERTING = auto()
     WAITING = auto()
@@ -413,7 +414,7 @@ class Partition:
                     self._blocks.append(self._cut(count, now))
             if self._blocks:
                 block = self._blocks[0]
-                self._phase = _Phase.COMMITTING_PENDING
+                self._phase = _Phase.COMMITTINGPENDING
                 return [Commit(self.next_offset, f"pending:{block.first}-{block.last}")]
         if self._commit_due is not None and (self._closing or now >= self._commit_due):
             self._phase = _Phase.COMMITTING_DONE

@@ -1,10 +1,13 @@
 """`quanyu tables`: the ClickHouse tables as code."""
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from deploy.rebuild import rebuild
 from schemas import tables
 from schemas.settings import load_settings
 
@@ -12,7 +15,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last
 
 
 def register(app: typer.Typer) -> None:
-    """Add `tables diff` and `tables apply`."""
+    """Add `tables diff`, `tables apply` and `tables rebuild`."""
     group = typer.Typer(
         no_args_is_help=True, help="ClickHouse tables as code: numbered migrations."
     )
@@ -37,6 +40,28 @@ def register(app: typer.Typer) -> None:
         """
         done = tables.apply(load_settings())
         _report({"applied": done}, done or ["nothing to apply"], as_json)
+
+    @group.command("rebuild")
+    def rebuild_(
+        name: Annotated[str, typer.Argument(help="A counter, e.g. outcome_counts.")],
+        as_json: _Json = False,
+    ) -> None:
+        """Compute a counter anew from its facts, while reports go on coming.
+
+        Inserts into these facts are refused, and repeated by the sink, for a second or two at the beginning
+        and at the end. Interrupted, repeat it: until then the counter is as it was.
+
+        Example: quanyu tables rebuild outcome_counts
+        """
+        console = Console(stderr=True, highlight=False)
+        found = rebuild(load_settings(), name, say=console.print)
+        if as_json:
+            typer.echo(json.dumps(asdict(found)))
+        else:
+            typer.echo(
+                f"{name}: {found.facts} facts counted in {found.seconds} s; "
+                f"{found.wrong_before} groups were wrong before"
+            )
 
 
 def _report(result: dict[str, list[str]], lines: list[str], as_json: bool) -> None:

@@ -1,0 +1,100 @@
+"""A counter rebuilt from its facts on the real engine while a real sink inserts and is killed: exact."""
+
+import contextlib
+import threading
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from deploy.rebuild import counters, rebuild
+from schemas import tables
+from schemas.errors import QuanyuError
+from schemas.settings import Settings
+from tests.conftest import Fresh, eventually
+from tests.integration.connectors.test_sink import City, city  # noqa: F401 # a fixture
+
+pytestmark = pytest.mark.integration
+
+
+def spoil(city: City) -> None:  # noqa: F811 # the fixture's value
+    """Lose what was counted, and count something twice."""
+    city.client.command(f"TRUNCATE TABLE {city.counter}")
+    city.client.command(
+        f"INSERT INTO {city.counter} (minute, channel, outcome, class_code, district_code, n) "
+        "SELECT '2026-01-01 00:00:00', 'nobody', 'accepted', '0001', '410105', 7"
+    )
+
+
+def test_while_a_sink_inserts_a_spoilt_counter_becomes_exact_and_stays_so(city: City) -> None:  # noqa: F811
+    enough = threading.Event()
+    feeding = threading.Thread(target=city.produce_until, args=(enough,), daemon=True)
+    feeding.start()
+    city.sink()
+    city.wait_for_rows(500)
+    spoil(city)
+    for turn in range(3):
+        before = city.rows()
+        found = rebuild(city.settings, "outcome_counts", group=city.group, say=print)
+        assert found.facts >= before
+        assert found.wrong_before > 0 or turn, "the first one mends what was spoilt"
+        city.wait_for_rows(city.rows() + 100)
+    enough.set()
+    feeding.join()
+    city.wait_for_rows()
+    city.assert_exact()
+    assert set(counters(city.client, city.settings.clickhouse_database)) == {
+        "outcome_counts", "link_counts", "transition_counts",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("failpoint", ["sending:3:kill", "inserted:3:kill"])
+def test_a_block_in_doubt_from_before_is_waited_for_and_counts_once(
+    city: City,  # noqa: F811
+    failpoint: str,
+) -> None:
+    city.produce(1_000)
+    killed = city.sink(failpoint=failpoint)
+    killed.wait(60)
+    # Whether the engine took what was being sent, nobody knows; what it took, is in doubt.
+    unknown = contextlib.suppress(QuanyuError) if failpoint.startswith("sending") else None
+    with unknown or pytest.raises(QuanyuError, match="has not finished its block"):
+        rebuild(city.settings, "outcome_counts", group=city.group, timeout=1.0)
+    city.sink()
+    rebuild(city.settings, "outcome_counts", group=city.group)
+    city.produce(300)
+    city.wait_for_rows()
+    city.assert_exact()
+
+
+def test_a_rebuild_that_was_killed_half_way_is_repeated_and_leaves_nothing(city: City) -> None:  # noqa: F811
+    city.produce(500)
+    city.sink()
+    city.wait_for_rows()
+    facts = city.table
+    # As a process leaves it that was killed while the facts refused inserts.
+    city.client.command(f"CREATE TABLE {city.counter}_rebuilt AS {city.counter}")
+    city.client.command(f"ALTER TABLE {facts} MODIFY SETTING parts_to_throw_insert = 1")
+    spoil(city)
+    eventually(lambda: rebuild(city.settings, "outcome_counts", group=city.group).wrong_before > 0)
+    city.produce(200)
+    city.wait_for_rows()
+    city.assert_exact()
+    names = city.client.query(
+        "SELECT name FROM system.tables WHERE database = {d:String}",
+        parameters={"d": city.settings.clickhouse_database},
+    ).result_rows
+    assert not [name for (name,) in names if "rebuilt" in name]
+
+
+def test_an_unknown_counter_and_a_cluster_are_refused(
+    settings: Settings, fresh: Fresh, clickhouse: Client
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": fresh.database})
+    tables.apply(own)
+    with pytest.raises(QuanyuError, match="no counter 'events'; known: link_counts, outcome_"):
+        rebuild(own, "events")
+    with pytest.raises(QuanyuError, match="shard by shard"):
+        rebuild(own.model_copy(update={"clickhouse_cluster": "c"}), "outcome_counts")
+    with pytest.raises(QuanyuError, match="event_links has no rows"):
+        rebuild(own, "link_counts")
+    clickhouse.command(f"DROP DATABASE `{fresh.database}`")
