@@ -6,11 +6,13 @@ by every screen that asks the same within a second.
 
 import asyncio
 import hashlib
+import json
 import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 import httpx
@@ -21,9 +23,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from deploy.areas import below
 from schemas.channels import load_channels
 from schemas.city import CityPack, load_city
 from schemas.errors import QuanyuError
+from schemas.kpi import kpi_rules, light_rules
 from schemas.queries import NamedQuery, connect, day_of, load_queries, run
 from schemas.settings import Settings
 
@@ -31,6 +35,8 @@ log = structlog.get_logger("screen")
 
 #: Many screens ask the same; one answer a second serves them all.
 CACHE_S = 1.0
+#: An answer that is worth asking again only after a minute serves the others for a fifth of it.
+CACHE_SHARE = 0.2
 CACHE_ENTRIES = 500
 #: Queries at once; more would only wait inside the engine, before the sink's inserts.
 CONCURRENT = 4
@@ -65,22 +71,33 @@ class Answer:
 class Reader:
     """Runs named queries with a memory of a second; askers of the same question share one query."""
 
-    def __init__(self, settings: Settings, time_zone: str, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        time_zone: str,
+        now_ms: Callable[[], int],
+        pack: Mapping[str, str | int] | None = None,
+    ) -> None:
         self._settings = settings
         self._time_zone = time_zone
+        self._pack = pack or {}
         self._now_ms = now_ms
         self._client: Client | None = None
         self._slots = asyncio.Semaphore(CONCURRENT)
         self._answers: dict[tuple[Any, ...], tuple[float, asyncio.Task[Answer]]] = {}
 
     async def ask(self, query: NamedQuery, given: Mapping[str, Any]) -> Answer:
-        """Rows at most :data:`CACHE_S` old; what is not given of day, zone and now is filled in.
+        """Rows at most :data:`CACHE_S`, or :data:`CACHE_SHARE` of their refresh, old.
+
+        What is not given of day, zone, now and what the city's pack says is filled in.
 
         Raises :class:`QuanyuError` for a bad parameter, :class:`UnavailableError` when ClickHouse
         does not answer.
         """
         now = self._now_ms()
-        clock = {"time_zone": self._time_zone, "at": now, "day": day_of(now, self._time_zone)}
+        clock = {
+            "time_zone": self._time_zone, "at": now, "day": day_of(now, self._time_zone), **self._pack
+        }  # fmt: skip
         known = {parameter.name for parameter in query.parameters}
         bound = query.bind({**{k: v for k, v in clock.items() if k in known}, **given})
         if int(bound.get("limit", 0)) > ROWS_LIMIT:
@@ -90,7 +107,8 @@ class Reader:
         # Now itself is not part of the question, unless somebody asks about another now.
         key = (query.name, *((k, v) for k, v in sorted(bound.items()) if k != "at" or k in given))
         kept = self._answers.get(key)
-        if kept is None or time.monotonic() - kept[0] > CACHE_S:
+        keep_s = max(CACHE_S, CACHE_SHARE * query.refresh_s)
+        if kept is None or time.monotonic() - kept[0] > keep_s or _failed(kept[1]):
             if len(self._answers) >= CACHE_ENTRIES:
                 self._forget()
             kept = time.monotonic(), asyncio.create_task(self._read(query.name, bound, now))
@@ -118,17 +136,31 @@ class Reader:
         return run(self._client, name, **bound)
 
 
+def _failed(task: asyncio.Task[Answer]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def pack_parameters(city: CityPack) -> dict[str, str | int]:
+    """What a city's pack says of its lights, scores and centres, as the named queries take it."""
+    rules = kpi_rules(city)
+    members = (f"{member}:{unit.code}" for unit in city.units.values() for member in unit.members)
+    return {
+        **light_rules(city).parameters,
+        "card": rules.card,
+        "least": rules.least,
+        "centres": "|".join(members),
+    }
+
+
 def router(
     settings: Settings, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
 ) -> APIRouter:
     """``/api``: the named queries and what a screen needs to label them."""
     routes = APIRouter(prefix="/api", tags=["screen"])
     city = load_city(settings.city)
-    reader = Reader(settings, city.time_zone, now_ms)
+    reader = Reader(settings, city.time_zone, now_ms, pack_parameters(city))
     parts = httpx.AsyncClient(timeout=1.0, trust_env=False)
     names = _names(city)
-    districts = (city.folder / "districts.geojson").read_bytes()
-    districts_tag = f'"{hashlib.sha256(districts).hexdigest()[:16]}"'
 
     async def answer(name: str, given: Mapping[str, str]) -> dict[str, Any]:
         """One query's answer, or its error and status; the error of one never spoils another."""
@@ -184,19 +216,24 @@ def router(
         return JSONResponse({**names, "now": now_ms()}, headers={"Cache-Control": "no-cache"})
 
     @routes.get(
-        "/map/districts.geojson",
-        response_class=Response,
+        "/map/areas",
         responses={
-            200: {"content": {"application/geo+json": {}}},
             304: {"description": "The asker has these very polygons."},
+            400: {"description": "The parent is no centre and no grid."},
         },
     )
-    async def geojson(request: Request) -> Response:
-        """The districts' polygons (CGCS2000)."""
-        headers = {"ETag": districts_tag, "Cache-Control": "max-age=3600"}
-        if request.headers.get("if-none-match") == districts_tag:
+    async def areas(
+        request: Request, parent: Annotated[str, Query(max_length=20)] = ""
+    ) -> Response:
+        """The areas below a centre or a grid (empty: the city's centres), CGCS2000, simplified."""
+        try:
+            body, tag = await run_in_threadpool(_drawn, settings.city, parent)
+        except QuanyuError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        headers = {"ETag": tag, "Cache-Control": "max-age=3600"}
+        if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        return Response(districts, media_type="application/geo+json", headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
 
     @routes.get("/status")
     async def status() -> JSONResponse:
@@ -218,6 +255,14 @@ def router(
         )
 
     return routes
+
+
+@lru_cache(maxsize=256)
+def _drawn(city: str, parent: str) -> tuple[bytes, str]:
+    """The areas as JSON, and their tag."""
+    found = {"parent": parent, "areas": below(city, parent)}
+    body = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+    return body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 async def samples(client: httpx.AsyncClient, port: int) -> Samples:
@@ -311,6 +356,9 @@ def _names(city: CityPack) -> dict[str, Any]:
         },
         "districts": {grid.code: grid.name for grid in city.districts.grids}
         | {code: area.name for code, area in city.areas.items()},
+        "streets": {street.code: street.name for street in city.streets},
+        "units": {unit.code: unit.name for unit in city.units.values()},
+        "unit_of": {m: unit.code for unit in city.units.values() for m in unit.members},
         "channels": {
             name: {"title": spec.title, "kind": spec.kind}
             for name, spec in sorted(

@@ -112,6 +112,7 @@ class NamedQuery:
     parameters: tuple[Parameter, ...]
     sql: str
     private: bool = False
+    over: str = ""
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """Every parameter's checked value; raises :class:`QuanyuError` naming the one at fault."""
@@ -265,7 +266,7 @@ def read_query(path: Path) -> NamedQuery:
     refresh_s = int(once["refresh"].split()[0])
     return NamedQuery(
         path.stem, once["title"], once["unit"], once["meaning"], refresh_s,
-        tuple(drills), tuple(parameters.values()), sql, "private" in once,
+        tuple(drills), tuple(parameters.values()), sql, "private" in once, once.get("over", ""),
     )  # fmt: skip
 
 

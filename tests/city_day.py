@@ -4,12 +4,14 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
 
 from schemas.channels import load_channels
+from schemas.city import load_city
 
 ZONE = "Asia/Shanghai"
 DISTRICTS = ["410102", "410103", "410104", "410105", "410122", "410173"]
@@ -63,6 +65,13 @@ class CityDay:
             for r in self.rows[table]
             if r[instant].astimezone(zone).date().isoformat() == self.day
         ]
+
+
+@cache
+def grids_of(district: str) -> list[str]:
+    """Three micro-grids of a district, and one that is known by its street only."""
+    codes = [c for c, _, _ in load_city("zhengzhou").grids.names("micro") if c.startswith(district)]
+    return [codes[0], codes[1], codes[len(codes) // 2], codes[-1][:9]]
 
 
 def city_day(now: datetime, reports: int = 400, seed: int = 7) -> CityDay:
@@ -186,6 +195,7 @@ def city_day(now: datetime, reports: int = 400, seed: int = 7) -> CityDay:
             "lon": 113.6 + choice.uniform(-0.1, 0.15),
             "lat": 34.75 + choice.uniform(-0.06, 0.06),
             "district_code": district,
+            "grid_code": grids_of(district)[number % 4],
             "first_report_id": report,
             "first_channel": channel,
             "report_count": 1,

@@ -12,19 +12,19 @@ export async function ask(path, parameters = {}) {
   return body;
 }
 
-/** Asks each query when it is due. `hear(query, rows, at)`, `fail(query)`, `round(problem)` draw. */
+/** Asks each query when it is due and `wanted(query)`. `hear(query, rows, at)`, `fail(query)`, `round(problem)` draw. */
 export class Asker {
-  constructor(queries, { hear, fail, round }) {
+  constructor(queries, { hear, fail, round, wanted }) {
     this.queries = new Map(Object.entries(queries).map(([name, refresh_s]) => [name, { refresh_s, due: 0, text: "" }]));
-    Object.assign(this, { hear, fail, round, day: "", failures: 0, running: false, generation: 0 });
+    Object.assign(this, { hear, fail, round, wanted, parameters: {}, failures: 0, running: false, generation: 0 });
     document.addEventListener("visibilitychange", () => document.hidden || this.go());
   }
 
-  /** Show another day: everything is due, and answers under way no longer count. */
-  show(day) {
-    this.day = day;
+  /** Ask with other parameters: what is named is due, and answers under way no longer count. */
+  show(parameters, names = [...this.queries.keys()]) {
+    Object.assign(this.parameters, parameters);
     this.generation += 1;
-    for (const query of this.queries.values()) Object.assign(query, { due: 0, text: "" });
+    for (const name of names) Object.assign(this.queries.get(name), { due: 0, text: "" });
     this.go();
   }
 
@@ -36,23 +36,30 @@ export class Asker {
       if (!document.hidden) await this.once();
     } finally {
       this.running = false;
-      const next = Math.min(...[...this.queries.values()].map((query) => query.due));
+      const next = Math.min(...this.asked().map(([, query]) => query.due));
       // While hidden nothing is asked; coming back asks at once.
       if (!document.hidden) this.timer = setTimeout(() => this.go(), Math.max(200, next - Date.now()));
     }
   }
 
+  asked() {
+    return [...this.queries].filter(([name]) => this.wanted(name));
+  }
+
   async once() {
     const now = Date.now();
     // Queries due within the next half second come along: fewer requests, the same freshness.
-    const due = [...this.queries].filter(([, query]) => query.due <= now + 500).map(([name]) => name);
+    const due = this.asked().filter(([, query]) => query.due <= now + 500).map(([name]) => name);
+    if (!due.length) return;
     const generation = this.generation;
     let answer;
     try {
-      answer = await ask("/api/tiles", { names: due.join(","), ...(this.day ? { day: this.day } : {}) });
+      const given = Object.entries(this.parameters).filter(([, value]) => value !== "");
+      answer = await ask("/api/tiles", { names: due.join(","), ...Object.fromEntries(given) });
     } catch {
       answer = null;
     }
+    // Asked before the question changed: nobody waits for it any more.
     if (generation !== this.generation) return;
     const failed = due.filter((name) => !answer || answer.tiles[name].error);
     this.failures = failed.length ? this.failures + 1 : 0;

@@ -1,27 +1,33 @@
 // 一屏观全域: asks named queries, draws what changed, and says when it cannot.
 
 import { Asker, ask } from "./ask.js";
-import { DRAW, drawChannels, knowMap } from "./draw.js";
+import { DRAW, drawChannels } from "./draw.js";
 import { close, openRows } from "./drawer.js";
+import { runClocks } from "./handling.js";
+import { parameters as mapParameters, repaint, startMap } from "./map.js";
 import * as words from "./words.js";
 
 //: Lag beyond this is no longer the same minute.
 const BACKLOG_LATE_S = 60;
 const STATUS_EVERY_MS = 2000;
 const $ = (selector, root = document) => root.querySelector(selector);
-const state = { at: Date.now(), day: "", queries: {}, blockOf: new Map(), heard: new Map(), late: "", trouble: "", troubleSince: 0 };
+const state = { at: Date.now(), day: "", until: "", ahead: 0, queries: {}, blockOf: new Map(), heard: new Map(), late: "", trouble: "", troubleSince: 0 };
 
 const context = {
   get at() { return state.at; },
   get past() { return Boolean(state.day); },
-  get hour() { return Number(words.clock(state.at).slice(0, 2)); },
+  get day() { return state.day; },
+  get hour() { return Number(words.clock(state.until || state.at).slice(0, 2)); },
   /** Open the rows behind a column of a row, as the query's header says. */
-  drill(query, column, row, title) {
+  drill(query, column, row, title, more = {}) {
     const { query: target, from_columns, fixed } = state.queries[query].drill_down[column];
-    const parameters = { ...fixed };
+    const parameters = { ...more, ...fixed };
     for (const [name, from] of Object.entries(from_columns)) parameters[name] = row[from];
     const takes = new Set(state.queries[target].parameters.map((parameter) => parameter.name));
-    if (state.day && takes.has("day")) parameters.day = state.day;
+    for (const [name, value] of [["day", state.day], ["until", state.until]]) {
+      if (value && takes.has(name)) parameters[name] ??= value;
+    }
+    for (const name of Object.keys(parameters)) if (!takes.has(name)) delete parameters[name];
     openRows(`${takes.has("day") ? state.day || "今日" : "此刻"} · ${title}`, target, parameters, row[column]);
   },
 };
@@ -38,7 +44,8 @@ function mark(block, kind, text) {
 }
 
 function hear(name, rows, at, changed) {
-  state.at = at;
+  // The browser's own clock may be wrong: instants are the gateway's, only their passing is ours.
+  Object.assign(state, { at, ahead: at - Date.now() });
   state.heard.set(name, at);
   // What depends on the passing of time is drawn though its rows are the same.
   if (changed || name === "data_as_of") DRAW[name](rows, context);
@@ -58,7 +65,7 @@ function round(trouble, wait_s) {
   if (trouble && !state.trouble) state.troubleSince = state.at;
   state.trouble = trouble;
   const since = `自 ${words.clock(state.troubleSince)} 起，画面为此前数据，${wait_s} 秒内自动重试`;
-  const past = state.day ? `正在查看 ${state.day}；在办、最新事件与渠道状态仍为此刻` : "";
+  const past = state.day || state.until ? `正在查看 ${state.day || "今日"}${state.until ? ` ${words.clock(state.until).slice(0, 5)} 之前` : ""}；红黄灯、在办、最新事件、四场景与渠道状态仍为此刻` : "";
   banner(trouble === "offline" ? `● 与服务的连接中断：${since}`
     : trouble === "failed" ? `● 数据库暂不可用：${since}` : state.late || past, Boolean(trouble || state.late));
 }
@@ -115,20 +122,40 @@ async function start() {
       state.blockOf.set(name, document.getElementById(tile.id));
     }
   }
-  const asker = new Asker(asked, { hear, fail, round });
+  // A block that is not to be seen (another tab, another size of screen) is not asked for.
+  const wanted = (name) => {
+    const block = state.blockOf.get(name);
+    return !block.classList.contains("block") || block.offsetParent !== null;
+  };
+  const asker = new Asker(asked, { hear, fail, round, wanted });
+  asker.parameters = { by: "centre", ...mapParameters() };
 
   const today = () => words.day(state.at);
   Object.assign($("#day"), { value: today(), max: today() });
-  $("#day").addEventListener("change", (event) => {
-    event.target.max = today();
-    state.day = !event.target.value || event.target.value >= today() ? "" : event.target.value;
-    if (!state.day) event.target.value = today();
+  const travel = () => {
+    const day = $("#day");
+    day.max = today();
+    state.day = !day.value || day.value >= today() ? "" : day.value;
+    if (!state.day) day.value = today();
+    const minute = $("#minute").value;
+    state.until = minute ? words.instantOf(state.day || today(), minute) : "";
+    if (state.until > state.at) Object.assign(state, { until: "" }), $("#minute").value = "";
     for (const title of document.querySelectorAll(".block h2, .block h2 small")) {
       const text = title.firstChild;
       text.data = context.past ? text.data.replace("今日", "当日") : text.data.replace("当日", "今日");
     }
-    asker.show(state.day);
-  });
+    asker.show({ day: state.day, until: state.until });
+  };
+  $("#day").addEventListener("change", travel);
+  $("#minute").addEventListener("change", travel);
+  for (const choice of document.querySelectorAll("#by button")) {
+    choice.addEventListener("click", () => {
+      for (const other of document.querySelectorAll("#by button")) other.ariaPressed = String(other === choice);
+      asker.show({ by: choice.dataset.by }, ["ranking"]);
+    });
+  }
+  tabs(() => asker.go());
+  theme();
   $("#drawer-close").addEventListener("click", close);
   document.addEventListener("keydown", (event) => event.key === "Escape" && close());
   // At midnight the day picker follows; the queries' own day is the gateway's.
@@ -136,30 +163,49 @@ async function start() {
 
   asker.go();
   watchStatus();
-  loadMap();
+  startMap({ moved: () => asker.show(mapParameters(), ["map_areas"]) });
+  setInterval(() => { if (!document.hidden) runClocks({ at: Date.now() + state.ahead }); }, 1000);
+  addEventListener("resize", () => asker.go());
 }
 
-async function loadMap() {
-  try {
-    const map = await ask("/api/map/districts.geojson");
-    knowMap(map, box(map), context);
-  } catch {
-    setTimeout(loadMap, 5000);
-  }
-}
-
-/** North-west and south-east corner. */
-function box(map) {
-  let [west, south, east, north] = [180, 90, -180, -90];
-  const visit = (node) => {
-    if (typeof node[0] === "number") {
-      [west, south, east, north] = [Math.min(west, node[0]), Math.min(south, node[1]), Math.max(east, node[0]), Math.max(north, node[1])];
-    } else {
-      node.forEach(visit);
+/** On a laptop the blocks of the right column share one place. */
+function tabs(shown) {
+  const all = [...document.querySelectorAll("#tabs [role=tab]")];
+  const choose = (tab) => {
+    for (const other of all) {
+      other.ariaSelected = String(other === tab);
+      other.tabIndex = other === tab ? 0 : -1;
+      document.getElementById(other.getAttribute("aria-controls")).classList.toggle("chosen", other === tab);
     }
+    shown();
   };
-  map.features.forEach((feature) => visit(feature.geometry.coordinates));
-  return [[west, north], [east, south]];
+  all.forEach((tab, i) => {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = all[(i + step + all.length) % all.length];
+      choose(next);
+      next.focus();
+    });
+  });
+  choose(all[0]);
+}
+
+/** Dark on a wall, light where it was chosen; a choice stays with the browser. */
+function theme() {
+  const root = document.documentElement;
+  const set = (name) => { root.dataset.theme = name; repaint(); };
+  set(localStorage.getItem("theme") ?? "dark");
+  // On paper everything is light, and afterwards as it was.
+  let before = "";
+  addEventListener("beforeprint", () => { before = root.dataset.theme; set("light"); });
+  addEventListener("afterprint", () => set(before));
+  $("#theme").addEventListener("click", () => {
+    const next = root.dataset.theme === "light" ? "dark" : "light";
+    localStorage.setItem("theme", next);
+    set(next);
+  });
 }
 
 start();

@@ -24,17 +24,44 @@ const LEVELS = { city: "市", district: "区县", street: "街道" };
 const CHANNEL_STATES = { alive: "● 正常", silent: "■ 静默", learning: "◐ 学习中", unused: "○ 未接入", unknown: "? 未知" };
 const BASES = { configured: "配置给定", learned: "由近四周学得", default: "样本不足，暂用默认" };
 
+const RULES = { dangerous: "重大危险", burst: "群发", due_soon: "三日到期", recurrence: "反复" };
+const SCENES = { fire_lane: "消防通道占压", shed_fire: "电动车棚火情", water: "防汛水位", lift: "电动车入梯" };
+const KPIS = {
+  in_time_archive_rate: "按期结案率", response_rate: "响应率", accurate_dispatch_rate: "准确派遣率", rework_rate: "返工率",
+  false_closure_rate: "假闭环率", solve_rate: "解决率", satisfaction_rate: "满意率",
+};
+
 export const HEADS = {
   report_id: "报件号", event_id: "事件号", order_id: "工单号", received_at: "受理时间", opened_at: "立案时间",
   dispatched_at: "派遣时间", due_at: "办结时限", occurred_at: "发生时间", at: "时间", channel: "渠道",
   first_channel: "首报渠道", day: "日期", gap_s: "最长间隔", outcome: "结果", reason: "原因", class_code: "类别", district_code: "区县",
   relation: "关系", score: "得分", title: "标题", address: "位置", report_count: "报件数", status: "阶段",
-  state: "阶段", unit_name: "单位", level: "层级", priority: "级别", rule: "派遣依据", from_state: "自",
-  to_state: "至", parts: "诉求数", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
+  state: "阶段", unit_name: "单位", level: "层级", priority: "级别", from_state: "自",
+  rule: "规则", light: "灯", street_code: "街道", place: "网格", n: "件数", first_at: "最早", last_at: "最近", closed_at: "结案时间",
+  kpi: "指标", value: "值", numerator: "分子", denominator: "分母", left_out: "不计", target: "目标", points: "得分", weight: "权重",
+  hit: "分子", ms: "时长", device: "设备", pictures: "图片", to_state: "至", parts: "诉求数", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
 };
 
 let city = { classes: {}, districts: {}, channels: {}, time_zone: "Asia/Shanghai" };
-export const learn = (described) => { city = described; };
+const places = new Map();
+export const learn = (described) => {
+  city = described;
+  for (const [code, name] of Object.entries({ ...city.streets, ...city.districts, ...city.units })) places.set(code, name);
+};
+/** Names of the areas that a map shows. */
+export const learnPlaces = (areas) => areas.forEach(({ code, name }) => places.set(code, name));
+/** A grid's name; of one that no map showed yet the street's, with the rest of its code. */
+export const placeName = (code) => places.get(code)
+  ?? (places.has(code?.slice(0, 9)) ? `${places.get(code.slice(0, 9))} ${code.slice(9)}` : districtName(code));
+/** A name for a small place on the map. */
+export const shortName = (name) => (name.length > 6 ? name.replace(/^郑州/, "").replace(/(经济技术|高新技术产业|航空港经济综合)(开发|实验)区$/, (all) => ({ 经: "经开区", 高: "高新区", 航: "航空港区" })[all[0]]).slice(0, 10) : name);
+/** Whether a light shines in an area: a centre, or a grid by the beginning of its code. */
+export function lies(light, code) {
+  if (code in (city.units ?? {})) return (city.unit_of[light.street_code] ?? city.unit_of[light.district_code] ?? light.district_code) === code;
+  return (light.place || light.street_code).startsWith(code);
+}
+export const ruleName = (rule, light) => `${light === "red" ? "▲ " : light === "yellow" ? "● " : ""}${RULES[rule] ?? rule}`;
+export const sceneName = (scene) => SCENES[scene] ?? scene;
 export const named = () => city;
 
 const exactly = new Intl.NumberFormat("zh-CN");
@@ -51,6 +78,13 @@ export const clock = (ms) => parts(ms, { hour: two, minute: two, second: two });
 export const moment = (ms) => parts(ms, { month: two, day: two, hour: two, minute: two }).replace("/", ".");
 export const day = (ms) => new Intl.DateTimeFormat("en-CA", { timeZone: city.time_zone }).format(new Date(ms));
 
+/** The instant of a day and minute of the city, ms since the epoch. */
+export function instantOf(date, minute) {
+  const guess = Date.parse(`${date}T${minute}:00Z`);
+  const shown = new Date(guess).toLocaleString("sv", { timeZone: city.time_zone });
+  return 2 * guess - Date.parse(`${shown.replace(" ", "T")}Z`);
+}
+
 /** 4 天 2 小时, 12 分钟, 3.2 秒. */
 export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} 毫秒`;
@@ -62,7 +96,17 @@ export function duration(ms) {
   return hours % 24 ? `${Math.floor(hours / 24)} 天 ${hours % 24} 小时` : `${Math.floor(hours / 24)} 天`;
 }
 
-export const className = (code) => city.classes[code]?.name ?? (code || "未分类");
+/** A running clock: 1 天 02:03, 02:03:04. */
+export function span(ms) {
+  const all = Math.floor(ms / 1000);
+  const [days, hours, minutes, seconds] = [Math.floor(all / 86400), Math.floor(all / 3600) % 24, Math.floor(all / 60) % 60, all % 60]
+    .map((n) => String(n).padStart(2, "0"));
+  return days === "00" ? `${hours}:${minutes}:${seconds}` : `${Number(days)} 天 ${hours}:${minutes}`;
+}
+
+/** A class by its code; of a group of classes (two digits) the name of the group. */
+export const className = (code) => city.classes[code]?.name
+  ?? (code?.length === 2 ? Object.entries(city.classes).find(([one]) => one.startsWith(code))?.[1].class_name : undefined) ?? (code || "未分类");
 export const districtName = (code) => city.districts[code] ?? (code || "未定位");
 export const channelName = (name) => city.channels[name]?.title ?? name;
 export const channelState = (state) => CHANNEL_STATES[state];
@@ -93,6 +137,14 @@ export function cell(key, value) {
     case "relation": return RELATIONS[value] ?? value;
     case "status": case "state": case "from_state": case "to_state": return stateName(value);
     case "priority": return PRIORITIES[value] ?? value;
+    case "kpi": return KPIS[value] ?? value;
+    case "rule": return RULES[value] ?? value;
+    case "street_code": case "place": case "code": return placeName(value);
+    case "light": return value === "red" ? "▲ 红灯" : "● 黄灯";
+    case "hit": return value ? "计入分子" : "—";
+    case "ms": return duration(value);
+    case "value": case "target": case "weight": return percent(value);
+    case "points": return Number(value).toFixed(1);
     case "level": return LEVELS[value] ?? value;
     case "actor": return value === "system" ? "系统" : value;
     case "class_method": case "locate_method": return METHODS[value] ?? value;

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
-SIZES = {"wall": (1920, 1080), "laptop": (1366, 768), "phone": (390, 844)}
+SIZES = {"wall": (5760, 1080), "desk": (1920, 1080), "laptop": (1366, 768), "phone": (390, 844)}
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
              "--lang=zh-CN"]  # fmt: skip
 
@@ -25,8 +25,11 @@ def chromium() -> Iterator[Browser]:
 def ready(page: Page, timeout_ms: float = 20_000) -> None:
     """Wait until the first numbers and the map are drawn."""
     page.wait_for_selector("#totals b[data-value]", timeout=timeout_ms)
-    page.wait_for_selector("#map canvas", timeout=timeout_ms)
-    page.wait_for_selector(".list .skeleton", state="detached", timeout=timeout_ms)
+    page.wait_for_selector("#map .row[data-key]", timeout=timeout_ms)
+    page.wait_for_function(
+        "![...document.querySelectorAll('.list .skeleton')].some(n => n.offsetParent)",
+        timeout=timeout_ms,
+    )
 
 
 def shoot(url: str, folder: Path) -> list[Path]:

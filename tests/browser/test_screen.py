@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,7 +132,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
 
 
 @contextmanager
-def opened(screen: Screen, size: str = "wall") -> Iterator[tuple[Any, list[str]]]:
+def opened(screen: Screen, size: str = "desk") -> Iterator[tuple[Any, list[str]]]:
     """The page with its numbers drawn, and what the console said."""
     said: list[str] = []
     with chromium() as browser:
@@ -171,15 +171,33 @@ def test_every_tile_shows_what_its_query_says(screen: Screen) -> None:
         assert shown(page, "#lights .number") == {
             c: row[c] for c in ("open", "red", "overdue", "due_soon")
         }
-        for block, query, key, column in (
-            ("channels", "by_channel", "channel", "reports"),
-            ("classes", "by_class", "class_code", "events"),
-            ("map", "by_district", "district_code", "events"),
-            ("outcomes", "outcome_totals", "outcome", "reports"),
-            ("units", "by_unit", "unit_code", "orders"),
+        for selector, query, key, column in (
+            ("#channels .row[data-key]", "by_channel", "channel", "reports"),
+            ("#classes .row[data-key]", "by_class", "class_code", "events"),
+            ("#map .row[data-key]", "map_areas", "code", "events"),
+            ("#outcomes .chip", "outcome_totals", "outcome", "reports"),
+            ("#rules .chip", "light_totals", "rule", "lights"),
         ):
-            found = {k: n for k, n in shown(page, f"#{block} .row[data-key]").items() if n}
-            assert found == {r[key]: r[column] for r in screen.rows(query) if r[column]}, block
+            found = {k: n for k, n in shown(page, selector).items() if n}
+            assert found == {r[key]: r[column] for r in screen.rows(query) if r[column]}, query
+        found = page.eval_on_selector_all(
+            "#scenes .scene",
+            "nodes => nodes.map(n => [n.dataset.key, ...[...n.querySelectorAll('b')]"
+            ".map(b => Number(b.dataset.value))])",
+        )
+        assert found == [[r["scene"], r["open"], r["last_hour"]] for r in screen.rows("sensing")]
+        (row,) = screen.rows("quality")
+        for column in ("on_time", "due", "satisfied", "rated", "closed"):
+            n = page.get_attribute(f"#quality [data-column={column}] b", "data-value")
+            assert int(n) == row[column]
+        scores = page.eval_on_selector_all(
+            "#ranking .row[data-key]",
+            "nodes => nodes.map(n => [n.dataset.key, n.querySelector('.n').textContent])",
+        )
+        assert scores == [
+            [r["code"], "—" if r["score"] is None else f"{r['score']:.1f}"]
+            for r in screen.rows("ranking", by="centre")
+        ]
         latest = page.eval_on_selector_all(
             "#latest .row[data-key]", "nodes => nodes.map(n => n.dataset.key)"
         )
@@ -198,6 +216,74 @@ def test_a_number_opens_as_many_rows_and_an_event_its_reports(screen: Screen) ->
         page.wait_for_selector("#drawer h3")
         page.keyboard.press("Escape")
         assert page.is_hidden("#drawer")
+        assert said == []
+
+
+#: Each number of the page that opens rows.
+OPENERS = (
+    "#totals .number, #totals .ratio, #outcomes .chip, #lights .number, #rules .chip, #quality [data-column],"
+    " #scenes .number, #map .row[data-key], #channels .row[data-key], #classes .row[data-key]"
+)
+
+
+def test_each_number_opens_rows_that_are_as_many(screen: Screen) -> None:
+    with opened(screen, "desk") as (page, said):
+        page.wait_for_selector("#scenes .scene")
+        opened_rows = 0
+        for n in range(page.locator(OPENERS).count()):
+            number = page.locator(OPENERS).nth(n)
+            value = number.locator("[data-value]")
+            if not value.count():
+                continue  # the ratio: its rows are those of its numerator
+            expected = int(value.first.get_attribute("data-value") or 0)
+            if not expected:
+                continue
+            number.dispatch_event("click")
+            page.wait_for_selector("#drawer td")
+            assert f"共 {expected:,} 条" in page.inner_text("#drawer-note"), number.inner_text()
+            page.keyboard.press("Escape")
+            opened_rows += 1
+        assert opened_rows > 30
+        assert said == []
+
+
+def test_the_map_goes_from_the_city_to_a_micro_grid_and_back_and_its_areas_add_up(
+    screen: Screen,
+) -> None:
+    with opened(screen, "desk") as (page, said):
+
+        def areas() -> dict[str, int]:
+            return shown(page, "#map .row[data-key]")
+
+        eventually(
+            lambda: sum(areas().values()) == sum(r["events"] for r in screen.rows("map_areas"))
+        )
+        place, deeper = "", 0
+        while page.locator("#map .deeper").count():
+            chosen = page.locator("#map .pair").first
+            code = chosen.locator(".row").get_attribute("data-key")
+            number = int(chosen.locator("[data-value]").get_attribute("data-value") or 0)
+            chosen.locator(".deeper").click()
+            deeper += 1
+            page.wait_for_selector(f"#crumbs button:nth-child({deeper + 1})")
+            page.wait_for_function(
+                "total => [...document.querySelectorAll('#map .row [data-value]')]"
+                ".reduce((sum, n) => sum + Number(n.dataset.value), 0) === total",
+                arg=number,
+            )
+            page.wait_for_function(
+                "before => [...document.querySelectorAll('#map .row[data-key]')]"
+                ".every(n => n.dataset.key !== before)",
+                arg=code,
+            )
+            place = code or ""
+        assert deeper == 4  # a centre, a street, a community, a compound: its micro-grids are shown
+        assert len(place) == 15
+        page.click("#crumbs button >> nth=0")
+        eventually(lambda: page.locator("#crumbs button").count() == 1)
+        eventually(
+            lambda: sum(areas().values()) == sum(r["events"] for r in screen.rows("map_areas"))
+        )
         assert said == []
 
 
@@ -260,6 +346,18 @@ def test_yesterday_is_another_picture_and_back_again(screen: Screen) -> None:
         page.fill("#day", yesterday)
         eventually(lambda: shown(page, "#totals .number")["reports"] == row["reports"])
         assert yesterday in page.inner_text("#banner")
+        zone = timezone(timedelta(hours=8))
+        until = datetime.fromisoformat(f"{yesterday}T20:30:00").replace(tzinfo=zone)
+        (row,) = screen.rows("today_totals", day=yesterday, until=round(until.timestamp() * 1000))
+        page.fill("#minute", "20:30")
+        eventually(
+            lambda: (
+                shown(page, "#totals .number")
+                == {c: row[c] for c in ("reports", "events", "orders")}
+            )
+        )
+        assert "20:30 之前" in page.inner_text("#banner")
+        page.fill("#minute", "")
         page.fill("#day", "")
         eventually(lambda: shown(page, "#totals .number")["reports"] == today["reports"])
         assert said == []

@@ -6,11 +6,13 @@
 -- drill_down: last_5_min -> reports_of_day(channel = channel, since = since)
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 -- parameter: at Int64 — Now, ms since the epoch.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
-    greatest(day_start, toDateTime(intDiv({at:Int64}, 60000) * 60 - 240, 'UTC')) AS since_minute
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
+    greatest(day_start, toDateTime(intDiv(if({until:Int64} = 0, {at:Int64}, {until:Int64}), 60000) * 60 - 240, 'UTC')) AS since_minute
 SELECT
     channel,
     sum(n) AS reports,

@@ -5,15 +5,17 @@
 -- drill_down: events -> events_of_day(class_code = class_code)
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 -- parameter: at Int64 — Now, ms since the epoch.
 -- parameter: limit UInt32 = 10 — How many classes.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
     toDateTime({day:Date} - 7, {time_zone:String}) AS week_start,
     least(
         toDateTime({day:Date} - 6, {time_zone:String}),
-        toDateTime(intDiv({at:Int64}, 60000) * 60 + 60 - 7 * 86400, 'UTC')
+        toDateTime(intDiv(if({until:Int64} = 0, {at:Int64}, {until:Int64}), 60000) * 60 + 60 - 7 * 86400, 'UTC')
     ) AS week_end
 SELECT
     class_code,

@@ -5,10 +5,12 @@
 -- drill_down: orders -> orders_of_day(unit_code = unit_code)
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 -- parameter: limit UInt32 = 8 — How many units.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
     counted AS
     (
         SELECT unit_code, sum(n) AS orders

@@ -6,9 +6,11 @@
 -- drill_down: events -> events_of_day(hour = hour)
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
     toDateTime({day:Date} - 1, {time_zone:String}) AS before_start
 SELECT hour, sum(report) AS reports, sum(event) AS events, sum(before) AS reports_before
 FROM

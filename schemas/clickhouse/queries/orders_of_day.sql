@@ -4,13 +4,15 @@
 -- refresh: 5 s
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 -- parameter: unit_code String = '' — Only this unit; empty: all.
 -- parameter: district_code String = '' — Only this district; empty: all.
 -- parameter: limit UInt32 = 200 — How many rows.
 -- parameter: offset UInt32 = 0 — Rows to skip.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
     found AS
     (
         SELECT order_id, event_id, at, unit_code, class_code, district_code

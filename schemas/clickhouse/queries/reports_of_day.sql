@@ -4,6 +4,7 @@
 -- refresh: 5 s
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 -- parameter: channel String = '' — Only this channel; empty: all.
 -- parameter: outcome String = '' — Only this outcome; empty: all.
 -- parameter: reason String = '' — Only this reason; empty: all.
@@ -13,7 +14,8 @@
 -- parameter: offset UInt32 = 0 — Rows to skip.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
     found AS
     (
         SELECT report_id, received_at, channel, outcome, reason, class_code, district_code, parts

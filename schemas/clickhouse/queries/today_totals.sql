@@ -10,12 +10,14 @@
 -- drill_down: linked -> links_of_day()
 -- parameter: day Date — Day of the city.
 -- parameter: time_zone String — Zone of the city's day.
+-- parameter: until Int64 = 0 — Only what came before this instant, ms since the epoch; 0: the whole day.
 -- parameter: at Int64 — Now, ms since the epoch.
 WITH
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
-    toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
+    least(toDateTime({day:Date} + 1, {time_zone:String}),
+        if({until:Int64} = 0, toDateTime({day:Date} + 1, {time_zone:String}), toDateTime(intDiv({until:Int64}, 1000), 'UTC'))) AS day_end,
     toDateTime({day:Date} - 1, {time_zone:String}) AS before_start,
-    least(day_start, toDateTime(intDiv({at:Int64}, 60000) * 60 + 60 - 86400, 'UTC')) AS before_end
+    least(day_start, toDateTime(intDiv(if({until:Int64} = 0, {at:Int64}, {until:Int64}), 60000) * 60 + 60 - 86400, 'UTC')) AS before_end
 SELECT
     reports, accepted, events, orders, merged, linked,
     if(linked = 0, NULL, merged / linked) AS merge_ratio,

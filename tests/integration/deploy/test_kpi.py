@@ -15,7 +15,7 @@ from deploy.report import REASONS
 from schemas import tables
 from schemas.city import CityPack
 from schemas.kpi import RATES, kpi_rules, light_rules
-from schemas.queries import load_queries, run
+from schemas.queries import day_of, load_queries, run
 from schemas.settings import Settings
 from tests.order_book import (
     CHANNELS,
@@ -347,3 +347,50 @@ def test_a_burst_in_one_street_lights_until_its_hours_are_over(
     client.insert("orders", [[*rows[0][:1], 2, *rows[0][2:]]], column_names=names)
     assert lights(0) == [("burst", "23", 5)]
     client.command("DROP DATABASE test_lights")
+
+
+# ---- a day on the screen
+
+
+@pytest.mark.parametrize("days", [3, 11, 20])
+@pytest.mark.parametrize("hours", [9, 24, 24 * 30])
+def test_a_days_numbers_on_the_screen_are_those_of_the_kpis_for_that_day(
+    known: tuple[Client, Book], days: int, hours: int
+) -> None:
+    client, _ = known
+    day = day_of(SINCE + days * DAY, ZONE)
+    since = ms(f"{day}T00:00:00+08:00")
+    at = since + hours * HOUR
+    period = Period(since, min(since + DAY, at), at)
+    given = parameters(CITY, period) | {"by": "centre"}
+    ask = asker(client)
+    # The screen looks back less far; how far is no part of the rules.
+    own = given | {"day": day, "until": 0}
+    scores = ask("day_scores", own)
+    assert {r["kpi"] for r in scores} == set(kpi_rules(CITY).scorecard)
+    columns = ("value", "numerator", "denominator", "left_out", "points", "weight", "score", "rank")
+    expected_rows = {(r["code"], r["kpi"]): r for r in ask("scorecard", given)}
+    assert {(r["code"], r["kpi"]) for r in scores} == set(expected_rows)
+    for row in scores:
+        there = expected_rows[row["code"], row["kpi"]]
+        assert [row[c] for c in columns] == pytest.approx([there[c] for c in columns]), row
+    kpis = {r["kpi"]: r for r in ask("kpi", given)}
+    (time,) = [r for r in ask("kpi_time", given) if r["kpi"] == "close_time_wall"]
+    (quality,) = ask("quality", own | {"by": "city"})
+    in_time, rated = kpis["in_time_archive_rate"], kpis["satisfaction_rate"]
+    assert [quality[c] for c in ("on_time", "due", "due_left_out")] == [
+        in_time["numerator"], in_time["denominator"], in_time["left_out"]
+    ]  # fmt: skip
+    assert [quality[c] for c in ("satisfied", "rated")] == [
+        rated["numerator"],
+        rated["denominator"],
+    ]
+    assert [quality[c] for c in ("closed", "mean_ms", "median_ms", "p90_ms")] == pytest.approx(
+        [time[c] for c in ("n", "mean_ms", "median_ms", "p90_ms")]
+    )
+    ranked = {r["code"]: r for r in ask("ranking", own)}
+    assert {c: r["rank"] for c, r in ranked.items()} == {r["code"]: r["rank"] for r in scores}
+    # As of an instant of the past, and not only because it was now then.
+    later = ask("day_scores", own | {"at": at + 90 * DAY, "until": at})
+    counts = ("code", "kpi", "numerator", "denominator", "left_out", "rank")
+    assert [[r[c] for c in counts] for r in later] == [[r[c] for c in counts] for r in scores]

@@ -66,11 +66,11 @@ def test_groups_are_the_rows_of_the_citys_day(known: tuple[Client, CityDay]) -> 
         ("by_channel", "channel", "reports", outcomes),
         ("outcome_totals", "outcome", "reports", outcomes),
         ("by_class", "class_code", "events", opened),
-        ("by_district", "district_code", "events", opened),
-        ("by_district", "district_code", "orders", day.today("order_transitions", "at")),
+        ("map_areas", "code", "events", opened),
         ("by_unit", "unit_code", "orders", day.today("order_transitions", "at")),
     ):
-        assert {r[key]: r[column] for r in ask(known, name)} == counted(rows, key), name
+        by = "district_code" if key == "code" else key
+        assert {r[key]: r[column] for r in ask(known, name)} == counted(rows, by), name
     hours = {r["hour"]: r["reports"] for r in ask(known, "intake_by_hour")}
     assert sorted(hours) == list(range(24))
     assert sum(hours.values()) == len(outcomes)
@@ -294,3 +294,74 @@ def test_a_missing_or_wrong_parameter_is_named(known: tuple[Client, CityDay]) ->
     ):
         with pytest.raises(QuanyuError, match=message):
             run(client, "reports_of_day", **params)
+
+
+def test_the_four_scenes_count_what_is_open_and_what_devices_told_in_an_hour(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_scenes"})
+    tables.apply(own)
+    minute = timedelta(minutes=1)
+    events = [  # class, opened so long ago, status, cleared
+        ("2201", 2 * minute, "open", None), ("2201", 8 * 1440 * minute, "open", None),
+        ("2301", minute, "open", NOW), ("2302", minute, "open", None), ("2203", minute, "closed", None),
+        ("0102", minute, "open", None),
+    ]  # fmt: skip
+    alarms = [  # class, received so long ago, device, state, title
+        ("2301", 5 * minute, "w-1", "open", "南流站 water_level 318.5cm"),
+        ("2301", 6 * minute, "w-1", "open", "南流站 water_level 301cm"),
+        ("2301", 4 * minute, "w-1", "cleared", "南流站 水位 恢复"),
+        ("2301", 90 * minute, "w-2", "open", "北流站 water_level 280cm"),
+        ("2202", minute, "", "", "车棚冒烟"), ("2203", minute, "c-1", "", "电动车入梯"),
+    ]  # fmt: skip
+    at = round(NOW.timestamp() * 1000)
+    with clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database=own.clickhouse_database, autogenerate_session_id=False
+    ) as client:
+        for n, (kind, ago, status, cleared) in enumerate(events):
+            row: dict[str, Any] = {
+                "event_id": f"e{n}", "version": 1, "status": status, "class_code": kind,
+                "opened_at": NOW - ago, "cleared_at": cleared,
+            }  # fmt: skip
+            client.insert("events", [list(row.values())], column_names=list(row))
+        for n, (kind, ago, device, state, title) in enumerate(alarms):
+            row = {
+                "report_id": f"r{n}", "class_code": kind, "received_at": NOW - ago, "device": device,
+                "alarm_state": state, "title": title, "media": ["sha256:0"],
+            }  # fmt: skip
+            client.insert("reports", [list(row.values())], column_names=list(row))
+        try:
+            shown = {r["scene"]: (r["open"], r["last_hour"]) for r in run(client, "sensing", at=at)}
+            rows = {
+                scene: run(client, "sensing_alarms", at=at, scene=scene)
+                for scene in ("water", "lift")
+            }
+            levels = [r["level_cm"] for r in run(client, "water_levels", at=at)]
+            still = run(client, "sensing_open", at=at, scene="water")
+        finally:
+            client.command("DROP DATABASE test_scenes")
+    assert shown == {"fire_lane": (1, 0), "shed_fire": (0, 0), "water": (1, 2), "lift": (0, 1)}
+    assert list(shown) == ["fire_lane", "shed_fire", "water", "lift"]
+    assert [len(rows["water"]), len(rows["lift"])] == [2, 1]
+    assert {r["pictures"] for r in rows["water"]} == {1}
+    assert levels == [280, 318.5]
+    assert [r["class_code"] for r in still] == ["2302"]
+
+
+def test_until_a_minute_the_days_numbers_are_those_of_the_rows_before_it(
+    known: tuple[Client, CityDay],
+) -> None:
+    _, day = known
+    until = day.now_ms - 3 * 3600 * 1000
+    earlier = datetime.fromtimestamp(until / 1000, UTC)
+    outcomes = [r for r in day.today("report_outcomes") if r["received_at"] < earlier]
+    (totals,) = ask(known, "today_totals", until=until)
+    assert 0 < totals["reports"] == len(outcomes) < len(day.today("report_outcomes"))
+    assert totals["orders"] == len(
+        [r for r in day.today("order_transitions", "at") if r["at"] < earlier]
+    )
+    assert sum(r["reports"] for r in ask(known, "by_channel", until=until)) == len(outcomes)
+    assert sum(r["reports"] for r in ask(known, "outcome_totals", until=until)) == len(outcomes)
+    assert sum(r["reports"] for r in ask(known, "intake_by_hour", until=until)) == len(outcomes)
+    assert len(ask(known, "reports_of_day", until=until, limit=100_000)) == len(outcomes)
+    assert sum(r["events"] for r in ask(known, "map_areas", until=until)) == totals["events"]
