@@ -68,7 +68,7 @@ export class Asker {
       const query = this.queries.get(name);
       if (failed.includes(name)) {
         query.due = Date.now() + wait_s * 1000;
-        this.fail(name);
+        this.fail(name, answer?.tiles[name].error);
         continue;
       }
       query.due = now + query.refresh_s * 1000;

@@ -1,6 +1,7 @@
 // The drawer: the rows behind a number, and one event with why, its reports and its orders.
 
 import { ask } from "./ask.js";
+import { showPlace } from "./map.js";
 import * as words from "./words.js";
 
 const PAGE = 200;
@@ -82,14 +83,48 @@ export async function openEvent(id) {
       ? [words.className(row.class_code), words.districtName(row.district_code), row.address,
         `立案 ${words.moment(row.opened_at)}`, words.stateName(row.status)].filter(Boolean).join(" · ")
       : "事件尚未入库";
+    const whole = row ? await facts(row, reports.rows, orders.rows) : [];
+    if (!current()) return;
     $("#drawer-body").replaceChildren(
-      element("h3", `报件 ${reports.rows.length} 份：为何归入本事件`), filled(reports.rows),
+      ...whole,
+      element("h3", `报件 ${reports.rows.length} 份：为何归入本事件`), filled(reports.rows.map(shownReport)),
       element("h3", `工单与流转 ${orders.rows.length} 步`), filled(orders.rows),
       element("p", `事件号 ${id}`, "small"));
   } catch (error) {
     if (current()) failed(error);
   }
 }
+
+/** What is known of an event in pairs: where and why there, both clocks, how it stands; and the map at it. */
+async function facts(row, reports, orders) {
+  const first = reports[0];
+  const last = orders.at(-1);
+  const open = last && !["CLOSED", "INVALID", "DIRECT_ANSWERED", "WITHDRAWN"].includes(last.to_state);
+  const left = last?.due_at ? last.due_at - words.now() : null;
+  const list = element("dl", undefined, "facts");
+  for (const [term, text] of [
+    ["类别", `${words.className(row.class_code)}${first?.class_method ? `（${words.cell("class_method", first.class_method)}，把握 ${words.percent(first.class_confidence)}）` : ""}`],
+    ["网格", `${words.placeName(row.grid_code || row.district_code)} ${row.grid_code}${first?.locate_method ? `（依据 ${words.cell("locate_method", first.locate_method)}）` : ""}`],
+    ["发生 / 受理", `${words.moment(row.occurred_at)} / ${words.moment(row.opened_at)}`],
+    ["级别", words.cell("priority", row.priority)],
+    ["承办", last ? `${last.unit_name || "—"}，${words.stateName(last.to_state)}` : "尚未派遣"],
+    ["办结时限", left === null ? "—" : `${words.moment(last.due_at)}${open ? `，${left < 0 ? "■ 已超期" : "还剩"} ${words.duration(Math.abs(left))}` : ""}`],
+    ["关联", [row.recurs_of ? `再发自 ${row.recurs_of.slice(0, 8)}` : "", row.incident_id ? `群体事件 ${row.incident_id.slice(0, 8)}` : ""].filter(Boolean).join("，")],
+  ]) {
+    if (text) list.append(element("dt", term), element("dd", text));
+  }
+  const made = [list];
+  if (row.lon !== null && row.lat !== null) {
+    const button = element("button", "在地图上看", "more");
+    button.addEventListener("click", () => { close(); showPlace(row); });
+    made.push(button);
+  }
+  return made;
+}
+
+/** The columns that say why; class, grid and their grounds stand above for the event. */
+const shownReport = ({ received_at, occurred_at, channel, title, address, relation, score, reason, class_confidence, report_id }) => (
+  { received_at, occurred_at, channel, title, address, relation, score, reason, class_confidence, report_id });
 
 /** One channel: its state, and the gaps that its usual one is judged by. */
 export async function openChannel(name, channel) {

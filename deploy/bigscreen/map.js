@@ -25,6 +25,7 @@ let hooks = { moved() {} };
 let frame = 0;
 let ground = null;
 let settled = NEVER;
+let marked = null;
 let turn = 0;
 
 const here = () => trail[trail.length - 1];
@@ -55,6 +56,7 @@ export function startMap(given) {
 /** Step back along the breadcrumb. */
 export async function goTo(index) {
   trail.length = index + 1;
+  if (!index) marked = null;
   await show();
 }
 
@@ -197,6 +199,12 @@ function drawDots(pen) {
     if (points.length < 2000) pen.stroke();
   }
   pen.globalAlpha = 1;
+  if (!marked) return;
+  pen.beginPath();
+  pen.arc(marked.x * view.k + view.x, marked.y * view.k + view.y, size * 4, 0, 7);
+  pen.strokeStyle = style("--text");
+  pen.lineWidth = 3;
+  pen.stroke();
 }
 
 function drawLabels(pen) {
@@ -324,6 +332,17 @@ function list() {
     line.replaceWith(cell);
     cell.append(line, deeper);
   }
+}
+
+/** Go to where an event is, as near as its grid is known, and mark the place. */
+export async function showPlace({ lon, lat, grid_code, district_code }) {
+  const [x, y] = flat([lon, lat]);
+  marked = { x, y };
+  const steps = [words.unitOf(grid_code, district_code), ...[9, 12, 15].map((n) => grid_code.slice(0, n)).filter((code, i) => code.length === [9, 12, 15][i])];
+  trail.length = 1;
+  steps.forEach((code, i) => trail.push({ level: LEVELS[i + 1], code, name: words.placeName(code) }));
+  await show();
+  $("#map").scrollIntoView({ block: "nearest" });
 }
 
 /** Rows of map_areas. */

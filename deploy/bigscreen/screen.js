@@ -11,7 +11,7 @@ import * as words from "./words.js";
 const BACKLOG_LATE_S = 60;
 const STATUS_EVERY_MS = 2000;
 const $ = (selector, root = document) => root.querySelector(selector);
-const state = { at: Date.now(), day: "", until: "", ahead: 0, queries: {}, blockOf: new Map(), heard: new Map(), late: "", trouble: "", troubleSince: 0 };
+const state = { at: Date.now(), day: "", until: "", ahead: 0, queries: {}, blockOf: new Map(), heard: new Map(), failing: new Map(), totals: null, fell: null, late: "", trouble: "", troubleSince: 0 };
 
 const context = {
   get at() { return state.at; },
@@ -46,19 +46,43 @@ function mark(block, kind, text) {
 function hear(name, rows, at, changed) {
   // The browser's own clock may be wrong: instants are the gateway's, only their passing is ours.
   Object.assign(state, { at, ahead: at - Date.now() });
+  words.setClock(state.ahead);
   state.heard.set(name, at);
+  if (name === "today_totals") watchFalls(rows, `${state.day || words.day(at)} ${state.until}`);
   // What depends on the passing of time is drawn though its rows are the same.
   if (changed || name === "data_as_of") DRAW[name](rows, context);
+  state.failing.delete(name);
   const block = state.blockOf.get(name);
-  if (block?.classList.contains("block")) mark(block, "", "");
+  const others = [...state.failing.keys()].some((other) => state.blockOf.get(other) === block);
+  if (block?.classList.contains("block") && !others) mark(block, "", noteOf(block.id));
 }
 
-function fail(name) {
+//: How long a note stays on a number that went back.
+const NOTE_MS = 60000;
+const FELL = { reports: "报件", events: "事件", orders: "工单" };
+
+/** A day's counter only grows; when it falls (a merge by hand, a correction) that is said, and to how much. */
+function watchFalls([row], day) {
+  const before = state.totals;
+  state.totals = { ...row, day };
+  if (!before || before.day !== day) return;
+  const fell = Object.keys(FELL).filter((column) => row[column] < before[column])
+    .map((column) => `${FELL[column]} ${words.exact(before[column])} → ${words.exact(row[column])}`);
+  if (fell.length) state.fell = { until: Date.now() + NOTE_MS, text: `▼ ${fell.join("，")}：人工归并或更正` };
+}
+
+const noteOf = (id) => (id === "totals" && state.fell?.until > Date.now() ? state.fell.text : "");
+
+/** What and since when; it is asked again by itself. The last picture stays, grey and dated. */
+function fail(name, error) {
   const block = state.blockOf.get(name);
   if (name === "data_as_of") $("#asof").classList.add("late");
   if (!block?.classList.contains("block")) return;
   const heard = state.heard.get(name);
-  mark(block, "stale", heard ? `截至 ${words.clock(heard)}` : "尚未读到");
+  if (!state.failing.has(name)) state.failing.set(name, Date.now() + state.ahead);
+  const since = words.clock(state.failing.get(name)).slice(0, 5);
+  mark(block, "stale", heard ? `截至 ${words.clock(heard)} · ${since} 起读取失败，重试中` : `${since} 起未读到，重试中`);
+  $(".state", block).title = error ?? "连不上服务";
 }
 
 function round(trouble, wait_s) {

@@ -60,6 +60,8 @@ export function lies(light, code) {
   if (code in (city.units ?? {})) return (city.unit_of[light.street_code] ?? city.unit_of[light.district_code] ?? light.district_code) === code;
   return (light.place || light.street_code).startsWith(code);
 }
+/** The centre that steers a grid. */
+export const unitOf = (grid, district) => city.unit_of?.[grid.slice(0, 9)] ?? city.unit_of?.[district] ?? district;
 export const ruleName = (rule, light) => `${light === "red" ? "▲ " : light === "yellow" ? "● " : ""}${RULES[rule] ?? rule}`;
 export const sceneName = (scene) => SCENES[scene] ?? scene;
 export const named = () => city;
@@ -122,6 +124,11 @@ export function channelFacts(channel) {
 export const outcomeName = (code) => OUTCOMES[code] ?? code;
 export const reasonName = (code) => REASONS[code] ?? (code || "—");
 export const stateName = (code) => STATES[code] ?? code;
+
+let ahead = 0;
+/** The gateway's clock goes so far ahead of the browser's, which may be wrong. */
+export const setClock = (difference) => { ahead = difference; };
+export const now = () => Date.now() + ahead;
 
 /** What a person reads in a cell of a column. */
 export function cell(key, value) {

@@ -12,6 +12,7 @@ import clickhouse_connect
 import httpx
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from prometheus_client import start_http_server
 
 from connectors.publish import Publisher
@@ -466,3 +467,88 @@ def test_pictures_can_be_taken(screen: Screen, tmp_path: Path) -> None:
     assert [path.stat().st_size > 20_000 for path in shoot(screen.url, tmp_path)] == [True] * len(
         SIZES
     )
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_axe_finds_nothing_serious(screen: Screen, size: str, theme: str) -> None:
+    with opened(screen, size) as (page, said):
+        if theme == "light":
+            page.click("#theme")
+        page.wait_for_selector("#rules .chip")
+        shut = found_by_axe(page)
+        page.click("#totals [data-column=events]")
+        page.wait_for_selector("#drawer .link")
+        page.click("#drawer .link >> nth=0")
+        page.wait_for_selector("#drawer .facts")
+        assert shut + found_by_axe(page) == []
+        assert said == []
+
+
+def found_by_axe(page: Any) -> list[str]:
+    """What axe-core calls serious or critical, with the places."""
+    report = Axe().run(page, options={"resultTypes": ["violations"]}).response
+    return [
+        f"{v['id']}: {node['target']} {node.get('failureSummary', '')}"
+        for v in report["violations"]
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"][:3]
+    ]
+
+
+def test_the_keyboard_reaches_everything_that_a_pointer_does(screen: Screen) -> None:
+    with opened(screen, "laptop") as (page, said):
+        page.wait_for_selector("#rules .chip")
+        # Nothing else shall come and go while one walks.
+        page.route("**/api/**", lambda route: route.abort())
+        page.evaluate(
+            "() => { window.reached = new Set(); document.addEventListener('focusin',"
+            " event => window.reached.add(event.target)); document.body.focus(); }"
+        )
+        for _ in range(400):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement === document.body"):
+                break
+        missed = page.evaluate(
+            "() => [...document.querySelectorAll('button, input')].filter(n => n.offsetParent"
+            " && n.tabIndex >= 0 && !window.reached.has(n)).map(n => n.outerHTML.slice(0, 80))"
+        )
+        assert missed == []
+        page.focus("#tabs [aria-selected=true]")
+        page.keyboard.press("ArrowRight")
+        assert page.is_visible("#quality")
+        assert page.is_hidden("#lights")
+        assert [text for text in said if "net::" not in text and "Failed to load" not in text] == []
+
+
+def test_a_number_that_falls_says_so(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        now = datetime.now(UTC)
+        link: dict[str, Any] = {
+            "link_id": "undone", "report_id": "undone", "event_id": "event-undone", "relation": "opened",
+            "received_at": now, "sign": 1,
+        }  # fmt: skip
+        before = shown(page, "#totals .number")["events"]
+        screen.insert("event_links", **link)
+        eventually(lambda: shown(page, "#totals .number")["events"] == before + 1)
+        assert "▼" not in page.inner_text("#totals h2")
+        screen.insert("event_links", **link | {"sign": -1})
+        eventually(lambda: shown(page, "#totals .number")["events"] == before)
+        note = f"事件 {before + 1:,} → {before:,}"
+        assert note in page.inner_text("#totals h2")
+        assert said == []
+
+
+def test_an_event_says_why_and_is_found_on_the_map(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        page.click("#totals [data-column=events]")
+        page.wait_for_selector("#drawer .link")
+        page.click("#drawer .link >> nth=0")
+        page.wait_for_selector("#drawer .facts")
+        text = page.inner_text("#drawer")
+        for word in ("类别", "网格", "发生 / 受理", "承办", "办结时限", "首报立案", "已派遣"):
+            assert word in text
+        page.click("text=在地图上看")
+        assert page.is_hidden("#drawer")
+        eventually(lambda: page.locator("#crumbs button").count() >= 3)
+        assert said == []

@@ -11,15 +11,24 @@
 -- drill_down: satisfied -> day_orders(kpi = rated_kpi, counted = 'numerator')
 SELECT
     'in_time_archive_rate' AS due_kpi, 'close_time_wall' AS closed_kpi, 'satisfaction_rate' AS rated_kpi,
-    countIf(kpi = due_kpi AND reason = '') AS due,
-    countIf(kpi = due_kpi AND hit) AS on_time,
-    countIf(kpi = due_kpi AND reason != '') AS due_left_out,
-    if(due = 0, NULL, on_time / due) AS on_time_rate,
-    countIf(kpi = closed_kpi AND reason = '') AS closed,
-    if(closed = 0, NULL, avgIf(ms, kpi = closed_kpi AND reason = '')) AS mean_ms,
-    if(closed = 0, NULL, quantileExactInclusiveIf(0.5)(ms, kpi = closed_kpi AND reason = '')) AS median_ms,
-    if(closed = 0, NULL, quantileExactInclusiveIf(0.9)(ms, kpi = closed_kpi AND reason = '')) AS p90_ms,
-    countIf(kpi = rated_kpi AND reason = '') AS rated,
-    countIf(kpi = rated_kpi AND hit) AS satisfied,
-    if(rated = 0, NULL, satisfied / rated) AS satisfaction_rate
-FROM day_items
+    due, on_time, due_left_out, if(due = 0, NULL, on_time / due) AS on_time_rate,
+    closed, if(closed = 0, NULL, means) AS mean_ms, if(closed = 0, NULL, quantiles[1]) AS median_ms,
+    if(closed = 0, NULL, quantiles[2]) AS p90_ms,
+    rated, satisfied, if(rated = 0, NULL, satisfied / rated) AS satisfaction_rate
+FROM
+(
+    -- One row for each KPI first: the engine then resolves few names.
+    SELECT
+        sumIf(counted, name = 'in_time_archive_rate') AS due, sumIf(hits, name = 'in_time_archive_rate') AS on_time,
+        sumIf(others, name = 'in_time_archive_rate') AS due_left_out,
+        sumIf(counted, name = 'close_time_wall') AS closed, anyIf(mean, name = 'close_time_wall') AS means,
+        anyIf(middle, name = 'close_time_wall') AS quantiles,
+        sumIf(counted, name = 'satisfaction_rate') AS rated, sumIf(hits, name = 'satisfaction_rate') AS satisfied
+    FROM
+    (
+        SELECT kpi AS name, countIf(reason = '') AS counted, countIf(hit) AS hits, countIf(reason != '') AS others,
+            avgIf(ms, reason = '') AS mean, quantilesExactInclusiveIf(0.5, 0.9)(ms, reason = '') AS middle
+        FROM day_items
+        GROUP BY kpi
+    )
+)
