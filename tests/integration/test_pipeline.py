@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,16 @@ def test_what_people_answer_merge_and_split_is_done_once_and_every_number_follow
     traced = city.json("trace", two)
     assert [link["sign"] for link in traced["links"]] == [1, -1, 1, -1, 1]
     assert [action["action"] for action in traced["actions"]] == ["merge", "merge", "split"]
+
+    # Whose duty it is, and by which rule, is what its order says.
+    told = city.json("duty", "explain", first)
+    given = client.query(
+        "SELECT unit_code, rule, due_at FROM orders WHERE event_id = {id:String} AND version = 1",
+        parameters={"id": first},
+    ).first_row
+    assert (told["unit_code"], told["rule"]) == tuple(given[:2])
+    assert told["due_at"] == round(given[2].replace(tzinfo=UTC).timestamp() * 1000)
+    assert any(rule["applies"] and rule["fits"] for rule in told["rules"])
 
     # What people said is what a city trains with.
     counts = city.json("review", "export", "--out", str(tmp_path / "taught"))
