@@ -103,7 +103,8 @@ export const HANDLING = {
         button.addEventListener("click", () => row[column] && drill("sensing", column, row, `${words.sceneName(row.scene)} ${title}${column === "open" ? "" : "告警"}`));
         return button;
       };
-      panel.append(element("h3", words.sceneName(row.scene)), number("open", "在办"), number("last_hour", "近 1 小时"));
+      panel.title = words.sceneName(row.scene);
+      panel.append(element("h3", words.sceneShort(row.scene)), number("open", "在办"), number("last_hour", "近 1 小时"));
       return panel;
     }));
   },

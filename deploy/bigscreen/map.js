@@ -17,7 +17,7 @@ const KIOSK_MS = 20000;
 const trail = [{ level: "city", code: "", name: "全市" }];
 const view = { x: 0, y: 0, k: 1 };
 let areas = [];
-let counts = [];
+let counts = null; // null: not known yet, which is not zero
 let points = [];
 let lights = [];
 let context = null;
@@ -26,6 +26,8 @@ let frame = 0;
 let ground = null;
 let settled = NEVER;
 let marked = null;
+let dot = null;
+let labels = null;
 let turn = 0;
 
 const here = () => trail[trail.length - 1];
@@ -71,7 +73,7 @@ export async function enter(code) {
 async function show() {
   turn += 1;
   const mine = turn;
-  counts = [];
+  counts = null;
   crumbs();
   hooks.moved();
   for (;;) {
@@ -80,6 +82,7 @@ async function show() {
       if (mine !== turn) return;
       words.learnPlaces(found.areas);
       areas = found.areas.map(shaped);
+      labels = null;
       break;
     } catch (error) {
       if (mine !== turn) return;
@@ -143,8 +146,8 @@ function drawGround(wide, high, scale) {
   const made = element("canvas");
   Object.assign(made, { width: wide * scale, height: high * scale });
   const pen = made.getContext("2d");
-  const most = Math.max(1, ...counts.map((row) => row.events));
-  const found = new Map(counts.map((row) => [row.code, row.events]));
+  const most = Math.max(1, ...(counts ?? []).map((row) => row.events));
+  const found = new Map((counts ?? []).map((row) => [row.code, row.events]));
   pen.setTransform(scale * view.k, 0, 0, scale * view.k, scale * view.x, scale * view.y);
   pen.lineWidth = 1 / view.k;
   pen.strokeStyle = style("--border");
@@ -179,24 +182,40 @@ function draw() {
   const zoom = view.k / ground.k;
   pen.drawImage(ground.made, scale * (view.x - ground.x * zoom), scale * (view.y - ground.y * zoom), target.width * zoom, target.height * zoom);
   pen.setTransform(scale, 0, 0, scale, 0, 0);
-  drawDots(pen);
+  drawDots(pen, wide, high);
   drawLabels(pen);
 }
 
-function drawDots(pen) {
+/** A point as a picture: drawing it again is cheaper than its circle. */
+function dotOf(size) {
+  const key = `${size} ${style("--point")} ${style("--ground")}`;
+  if (dot?.key === key) return dot.made;
+  const made = element("canvas");
+  const scale = devicePixelRatio || 1;
+  made.width = made.height = Math.ceil(2 * (size + 1) * scale);
+  const pen = made.getContext("2d");
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  pen.arc(size + 1, size + 1, size, 0, 7);
+  pen.fillStyle = style("--point");
+  pen.fill();
+  pen.lineWidth = 0.7;
+  pen.strokeStyle = style("--ground");
+  pen.stroke();
+  dot = { key, made };
+  return made;
+}
+
+function drawDots(pen, wide, high) {
   const now = context?.at ?? Date.now();
   const size = parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.22;
-  pen.fillStyle = style("--point");
-  pen.strokeStyle = style("--ground");
-  pen.lineWidth = 0.7;
+  const picture = dotOf(size);
+  const [half, whole] = [size + 1, 2 * (size + 1)];
   for (const row of context?.past ? [] : points) {
     const [x, y] = [row.x * view.k + view.x, row.y * view.k + view.y];
+    if (x < -whole || y < -whole || x > wide + whole || y > high + whole) continue;
     // A point fades over its hour.
     pen.globalAlpha = Math.max(0.25, 1 - (now - row.opened_at) / HOUR_MS);
-    pen.beginPath();
-    pen.arc(x, y, size, 0, 7);
-    pen.fill();
-    if (points.length < 2000) pen.stroke();
+    pen.drawImage(picture, x - half, y - half, whole, whole);
   }
   pen.globalAlpha = 1;
   if (!marked) return;
@@ -207,32 +226,41 @@ function drawDots(pen) {
   pen.stroke();
 }
 
+/** What stands on the areas, fullest first; made anew when counts, lights or areas changed. */
+function labelled() {
+  const found = new Map((counts ?? []).map((row) => [row.code, row.events]));
+  return [...areas].sort((a, b) => (found.get(b.code) ?? 0) - (found.get(a.code) ?? 0)).slice(0, 300).map((area) => {
+    const shining = lightsOf(area.code);
+    const red = shining.filter((row) => row.light === "red").length;
+    return {
+      area, label: `${words.shortName(area.name)}${found.get(area.code) ? ` ${words.brief(found.get(area.code))}` : ""}`,
+      marks: [red ? [`▲${red}`, "--red"] : null, shining.length > red ? [`●${shining.length - red}`, "--yellow"] : null].filter(Boolean),
+    };
+  });
+}
+
 function drawLabels(pen) {
+  labels ??= labelled();
   const em = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const colours = Object.fromEntries(["--text", "--red", "--yellow"].map((name) => [name, style(name)]));
   const taken = [];
   pen.font = `${Math.max(12, 0.85 * em)}px ${getComputedStyle(document.body).fontFamily}`;
   pen.textAlign = "center";
   pen.lineWidth = 3;
   pen.lineJoin = "round";
   pen.strokeStyle = style("--ground");
-  const found = new Map(counts.map((row) => [row.code, row.events]));
-  for (const area of [...areas].sort((a, b) => (found.get(b.code) ?? 0) - (found.get(a.code) ?? 0)).slice(0, 300)) {
-    const shining = lightsOf(area.code);
-    const red = shining.filter((row) => row.light === "red").length;
-    const yellow = shining.length - red;
-    const label = `${words.shortName(area.name)}${found.get(area.code) ? ` ${words.brief(found.get(area.code))}` : ""}`;
-    const marks = [red ? [`▲${red}`, "--red"] : null, yellow ? [`●${yellow}`, "--yellow"] : null].filter(Boolean);
+  for (const { area, label, marks } of labels) {
     const [x, y] = [((area.box[0] + area.box[2]) / 2) * view.k + view.x, ((area.box[1] + area.box[3]) / 2) * view.k + view.y];
-    const [w, h] = [pen.measureText(label).width / 2 + 3, em * (marks.length ? 2.1 : 1.1)];
+    const [w, h] = [(label.length * em) / 2, em * (marks.length ? 2.1 : 1.1)];
     const box = [x - w, y - em, x + w, y - em + h];
     if (taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) continue;
     taken.push(box);
-    pen.fillStyle = style("--text");
+    pen.fillStyle = colours["--text"];
     pen.strokeText(label, x, y);
     pen.fillText(label, x, y);
     marks.forEach(([text, colour], i) => {
       const dx = marks.length === 2 ? (i ? 1.2 : -1.2) * em : 0;
-      pen.fillStyle = style(colour);
+      pen.fillStyle = colours[colour];
       pen.strokeText(text, x + dx, y + em);
       pen.fillText(text, x + dx, y + em);
     });
@@ -306,7 +334,7 @@ function named(place) {
   if (row) return `${row.title || words.className(row.class_code)}\n${words.className(row.class_code)} · ${words.moment(row.opened_at)}`;
   const area = areaAt(place);
   if (!area) return "";
-  return `${area.name}：事件 ${words.exact(counts.find((one) => one.code === area.code)?.events ?? 0)}`;
+  return `${area.name}：事件 ${counts ? words.exact(counts.find((one) => one.code === area.code)?.events ?? 0) : "…"}`;
 }
 
 function press(place) {
@@ -317,10 +345,11 @@ function press(place) {
 }
 
 function list() {
-  const rows = [...counts, ...areas.filter((area) => !counts.some((row) => row.code === area.code))
+  const known = counts ?? [];
+  const rows = [...known, ...areas.filter((area) => !known.some((row) => row.code === area.code))
     .map((area) => ({ code: area.code, events: 0, open: 0 }))].slice(0, 300);
   bars("map", rows, (row) => ({
-    key: row.code, label: row.code === here().code || !row.code ? "未细分到下级" : words.placeName(row.code), value: row.events,
+    key: row.code, label: row.code === here().code || !row.code ? "未细分到下级" : words.placeName(row.code), value: row.events, text: counts ? undefined : "…",
     open: () => row.events && context.drill("map_areas", "events", row, `${words.placeName(row.code || here().code)} 事件`, parameters()),
   }), "此处今日尚无事件");
   for (const line of document.querySelectorAll("#map .row[data-key]")) {
@@ -338,7 +367,9 @@ function list() {
 export async function showPlace({ lon, lat, grid_code, district_code }) {
   const [x, y] = flat([lon, lat]);
   marked = { x, y };
-  const steps = [words.unitOf(grid_code, district_code), ...[9, 12, 15].map((n) => grid_code.slice(0, n)).filter((code, i) => code.length === [9, 12, 15][i])];
+  // A special grid lies in its community; what is known by its district only is shown in its centre.
+  const grids = [9, 12, 15].map((n) => grid_code.slice(0, n)).filter((code, i) => /^\d+$/.test(code) && code.length === [9, 12, 15][i]);
+  const steps = [words.unitOf(grid_code, district_code), ...grids].filter(Boolean);
   trail.length = 1;
   steps.forEach((code, i) => trail.push({ level: LEVELS[i + 1], code, name: words.placeName(code) }));
   await show();
@@ -350,7 +381,7 @@ export function drawAreas(rows, given) {
   context = given;
   if (rows.length && rows[0].parent !== here().code) return; // of where the map stood before
   counts = rows;
-  ground = null;
+  ground = labels = null;
   list();
   paint();
 }
@@ -368,6 +399,7 @@ export function drawPoints(rows, given) {
 /** The lights that shine, to be marked on their areas. */
 export function markLights(rows) {
   lights = rows;
+  labels = null;
   paint();
 }
 

@@ -62,7 +62,7 @@ export function bars(block, rows, make, whenEmpty) {
     $(".bar i", line).style.width = `${(100 * value) / most}%`;
     $(".bar i", line).style.background = colour ?? "";
     if (text === undefined) tick($(".n", line), value);
-    else Object.assign($(".n", line), { textContent: text }).dataset.value = value;
+    else Object.assign($(".n", line), { textContent: text, title: "" }).dataset.value = value;
     $(".sub", line).textContent = sub ?? "";
     $(".sub", line).className = `sub ${subClass ?? ""}`;
     line.classList.toggle("zero", value === 0);
@@ -84,7 +84,7 @@ function barLine(key) {
 /** Lines over equal steps in an SVG that fills its box; what is null is a gap. `pick(index)` on a click. */
 export function curve(target, series, { labels, pick, unit, last, step }) {
   const [wide, high] = [600, 120];
-  const most = Math.max(1, ...series.flatMap((line) => line.values.filter((value) => value !== null)));
+  const most = Math.max(1, last?.value ?? 0, ...series.flatMap((line) => line.values.filter((value) => value !== null)));
   const length = series[0].values.length;
   const x = (i) => (wide * (i + 0.5)) / length;
   const y = (value) => high - 4 - ((high - 10) * value) / most;

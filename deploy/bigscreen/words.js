@@ -25,6 +25,12 @@ const CHANNEL_STATES = { alive: "● 正常", silent: "■ 静默", learning: "�
 const BASES = { configured: "配置给定", learned: "由近四周学得", default: "样本不足，暂用默认" };
 
 const RULES = { dangerous: "重大危险", burst: "群发", due_soon: "三日到期", recurrence: "反复" };
+const ACTIONS = {
+  dispatch: "派遣", assign: "改派", sign: "签收", contact: "联系群众", start: "开始办理", handle: "处置", return: "退单", check_pass: "核查通过",
+  check_fail: "核查不通过", visit: "回访", close: "结案", reopen: "重办", ask_extension: "申请延期", grant_extension: "同意延期",
+  refuse_extension: "不予延期", suspend: "挂起", resume: "恢复", supervise: "督办", withdraw: "撤回", invalidate: "不受理", direct_answer: "直接答复",
+  false_closure: "假闭环", near_due: "临期提醒", overdue: "超期", sign_overdue: "签收超期", handle_overdue: "处置超期", dispatch_overdue: "派遣超期",
+};
 const SCENES = { fire_lane: "消防通道占压", shed_fire: "电动车棚火情", water: "防汛水位", lift: "电动车入梯" };
 const KPIS = {
   in_time_archive_rate: "按期结案率", response_rate: "响应率", accurate_dispatch_rate: "准确派遣率", rework_rate: "返工率",
@@ -37,7 +43,7 @@ export const HEADS = {
   first_channel: "首报渠道", day: "日期", gap_s: "最长间隔", outcome: "结果", reason: "原因", class_code: "类别", district_code: "区县",
   relation: "关系", score: "得分", title: "标题", address: "位置", report_count: "报件数", status: "阶段",
   state: "阶段", unit_name: "单位", level: "层级", priority: "级别", from_state: "自",
-  rule: "规则", light: "灯", street_code: "街道", place: "网格", n: "件数", first_at: "最早", last_at: "最近", closed_at: "结案时间",
+  rule: "依据", action: "操作", light: "灯", street_code: "街道", place: "网格", n: "件数", first_at: "最早", last_at: "最近", closed_at: "结案时间",
   kpi: "指标", value: "值", numerator: "分子", denominator: "分母", left_out: "不计", target: "目标", points: "得分", weight: "权重",
   hit: "分子", ms: "时长", device: "设备", pictures: "图片", to_state: "至", parts: "诉求数", actor: "经办", class_method: "分类依据", class_confidence: "分类把握", locate_method: "定位依据",
 };
@@ -64,6 +70,8 @@ export function lies(light, code) {
 export const unitOf = (grid, district) => city.unit_of?.[grid.slice(0, 9)] ?? city.unit_of?.[district] ?? district;
 export const ruleName = (rule, light) => `${light === "red" ? "▲ " : light === "yellow" ? "● " : ""}${RULES[rule] ?? rule}`;
 export const sceneName = (scene) => SCENES[scene] ?? scene;
+//: As a heading that fits a quarter of a tile.
+export const sceneShort = (scene) => ({ fire_lane: "消防通道", shed_fire: "车棚火情" }[scene] ?? sceneName(scene));
 export const named = () => city;
 
 const exactly = new Intl.NumberFormat("zh-CN");
@@ -145,6 +153,7 @@ export function cell(key, value) {
     case "status": case "state": case "from_state": case "to_state": return stateName(value);
     case "priority": return PRIORITIES[value] ?? value;
     case "kpi": return KPIS[value] ?? value;
+    case "action": return ACTIONS[value] ?? value;
     case "rule": return RULES[value] ?? value;
     case "street_code": case "place": case "code": return placeName(value);
     case "light": return value === "red" ? "▲ 红灯" : "● 黄灯";
