@@ -90,6 +90,7 @@ def explanation(city: CityPack, event: dict[str, Any]) -> dict[str, Any]:
         "deadline_value": duty.deadline,
         "deadline_unit": duty.unit or "",
         "opened_at": at,
+        "handle_due_at": None,
         "due_at": None,
         "no_due": "" if duty.unit else "no class of the taxonomy, so no deadline",
         "stages": {},
@@ -113,11 +114,12 @@ def explanation(city: CityPack, event: dict[str, Any]) -> dict[str, Any]:
         "escalation": [asdict(centre) for centre in found.centres],
     }
     if duty.unit:
-        told["due_at"], told["no_due"] = clock.due(at, duty.deadline, duty.unit)
+        told["handle_due_at"], told["no_due"] = clock.due(at, duty.deadline, duty.unit)
         try:
             limit = TimeLimit(duty.deadline, duty.unit)
             level = entry.level if entry else 3
             told["stages"] = stages(clock, city.stages, level, at, at, limit)._asdict()
+            told["due_at"] = told["stages"]["total"]
         except ValueError as error:
             told["no_due"] = str(error)
     worker, why = Roster(city).choose(event["grid_code"], at, {})
@@ -142,7 +144,7 @@ def _lines(told: dict[str, Any], zone: ZoneInfo) -> list[str]:
         f"conditions  {'、'.join(told['conditions']) or 'none holds'}",
         f"rule        {told['rule']}",
         f"unit        {told['unit_code']} {told['unit_name']} ({told['level']})",
-        f"deadline    {deadline}: {when(told['due_at'])}"
+        f"deadline    {deadline} to handle it: {when(told['handle_due_at'])}"
         + (f" ({told['no_due']})" if told["no_due"] else ""),
         f"closed when {told['closed_when'] or '-'}",
         f"partners    {'、'.join(told['partners']) or '-'}",

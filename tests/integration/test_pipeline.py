@@ -322,10 +322,10 @@ def test_what_people_answer_merge_and_split_is_done_once_and_every_number_follow
 
     # Whose duty it is, and by which rule, is what its order says.
     told = city.json("duty", "explain", first)
-    given = client.query(
+    [given] = client.query(
         "SELECT unit_code, rule, due_at FROM orders WHERE event_id = {id:String} AND version = 1",
         parameters={"id": first},
-    ).first_row
+    ).result_rows
     assert (told["unit_code"], told["rule"]) == tuple(given[:2])
     assert told["due_at"] == round(given[2].replace(tzinfo=UTC).timestamp() * 1000)
     assert any(rule["applies"] and rule["fits"] for rule in told["rules"])

@@ -216,7 +216,8 @@ def test_duty_explain_tells_rule_deadline_and_way_without_an_event() -> None:
     told = json.loads(run.stdout.splitlines()[-1])
     assert (told["rule"], told["unit_code"]) == ("0110 主干道", "410102-SZ")
     assert [rule["rule"] for rule in told["rules"] if rule["applies"]] == ["0110 主干道"]
-    assert told["due_at"] == told["opened_at"] + 24 * 3_600_000
+    assert told["handle_due_at"] == told["opened_at"] + 24 * 3_600_000
+    assert told["due_at"] == told["stages"]["total"] > told["handle_due_at"]
     assert [centre["level"] for centre in told["escalation"]] == ["street", "district", "city"]
     plain = CliRunner().invoke(create_app(), asked)
     assert "duty.csv:" in plain.stdout
