@@ -178,16 +178,16 @@ async function start() {
       asker.show({ by: choice.dataset.by }, ["ranking"]);
     });
   }
-  tabs(() => asker.go());
   theme();
   $("#drawer-close").addEventListener("click", close);
   document.addEventListener("keydown", (event) => event.key === "Escape" && close());
   // At midnight the day picker follows; the queries' own day is the gateway's.
   setInterval(() => { if (!state.day && $("#day").value !== today()) Object.assign($("#day"), { value: today(), max: today() }); }, 30000);
 
-  asker.go();
-  watchStatus();
+  // The map says first where it stands, or the first round would be asked twice.
   startMap({ moved: () => asker.show(mapParameters(), ["map_areas"]) });
+  tabs(() => asker.go());
+  watchStatus();
   setInterval(() => { if (!document.hidden) runClocks({ at: Date.now() + state.ahead }); }, 1000);
   addEventListener("resize", () => asker.go());
 }

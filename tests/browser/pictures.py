@@ -27,7 +27,7 @@ def ready(page: Page, timeout_ms: float = 20_000) -> None:
     page.wait_for_selector("#totals b[data-value]", timeout=timeout_ms)
     page.wait_for_selector("#map .row[data-key]", timeout=timeout_ms)
     page.wait_for_function(
-        "![...document.querySelectorAll('.list .skeleton')].some(n => n.offsetParent)",
+        "() => ![...document.querySelectorAll('.list .skeleton')].some(n => n.offsetParent)",
         timeout=timeout_ms,
     )
 
