@@ -116,7 +116,9 @@ def seen(log: Log) -> Counter[str]:
     return Counter(record["native_id"] for _, record in log.records())
 
 
-@pytest.mark.parametrize("transport", ["sql", "file", "kafka"])
+@pytest.mark.parametrize(
+    "transport", ["sql", "file", pytest.param("kafka", marks=pytest.mark.long)]
+)
 def test_killed_between_publishing_and_confirming_a_source_loses_none(
     broker: Stack, home: Settings, log: Log, topic: str, tmp_path: Path, transport: str
 ) -> None:

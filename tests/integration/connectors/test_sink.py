@@ -308,7 +308,13 @@ def test_two_sinks_share_take_over_and_hand_back(city: City) -> None:
         assert sink.wait(15) == 0, city.log()
 
 
-@pytest.mark.parametrize("place", ["sending", "pending_committed", "inserted"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "sending",
+        *(pytest.param(p, marks=pytest.mark.long) for p in ("pending_committed", "inserted")),
+    ],
+)
 def test_frozen_revived_after_another_took_over_it_doubles_nothing(city: City, place: str) -> None:
     city.produce(1_000)
     frozen = city.sink(instance=None, failpoint=f"{place}:3:stop")

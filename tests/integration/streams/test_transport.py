@@ -236,6 +236,7 @@ def test_sigterm_leaves_the_group_within_the_budget(scene: Scene) -> None:
     assert time.monotonic() - started < 12
 
 
+@pytest.mark.long
 def test_a_frozen_worker_that_revives_is_fenced(scene: Scene) -> None:
     scene.send(1000)
     frozen = scene.start()
