@@ -1,6 +1,6 @@
 """The polygons of the screen's map: what lies below a centre or a grid, simplified for its level."""
 
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,7 @@ _LEVELS = tuple(LEVELS)
 Area = dict[str, Any]
 
 
-@lru_cache(maxsize=256)
-def below(city_name: str, parent: str) -> tuple[Area, ...]:
+def below(city_name: str, parent: str) -> list[Area]:
     """Code, name and rings (lon, lat in CGCS2000 degrees) of each area below; empty below the finest.
 
     ``parent``: empty for the city, a centre's or a grid's code. Where the grids of the city are not built
@@ -35,16 +34,16 @@ def below(city_name: str, parent: str) -> tuple[Area, ...]:
     """
     city = load_city(city_name)
     if not parent:
-        return tuple(_centres(city))
+        return _centres(city)
     if parent in city.units or parent in city.districts.codes.tolist():
-        return tuple(_grids(city, "street", lambda code: _centre(city, code) == parent))
+        return _grids(city, "street", lambda code: _centre(city, code) == parent)
     level = level_of(parent)
     if level not in LEVELS:
         raise QuanyuError(f"parent {parent[:30]!r} is no centre and no grid")
     finer = _LEVELS[_LEVELS.index(level) + 1 :]
     if not finer or finer[0] not in city.grids.levels:
-        return ()
-    return tuple(_grids(city, finer[0], lambda code: code.startswith(parent)))
+        return []
+    return _grids(city, finer[0], lambda code: code.startswith(parent))
 
 
 def _centre(city: CityPack, code: str) -> str:
@@ -52,7 +51,7 @@ def _centre(city: CityPack, code: str) -> str:
     return unit.code if unit else code[: LEVELS["district"]]
 
 
-def _grids(city: CityPack, level: str, wanted: Any) -> list[Area]:
+def _grids(city: CityPack, level: str, wanted: Callable[[str], bool]) -> list[Area]:
     layer = city.grids.layer(level)
     kept = [
         i

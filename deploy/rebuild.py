@@ -29,8 +29,8 @@ from schemas.tables import connect
 #: Inserts under way when the facts begin to refuse end within this, or the rebuild is given up.
 UNDER_WAY_S = 60.0
 POLL_S = 0.05
-#: With this many parts of one month the facts refuse an insert: none is accepted.
-REFUSE = "parts_to_throw_insert = 1"
+#: With so many parts of one month a table refuses an insert; at 1, every one.
+LIMIT = "parts_to_throw_insert"
 
 Say = Callable[[str], None]
 
@@ -122,7 +122,7 @@ def rebuild(
             _clear(client, counter)
             client.command(f"CREATE TABLE {counter.beside} AS {counter.table}")
             with _inserts_held(client, counter):
-                cut = _reached(client, counter)
+                cut, facts = _reached(client, counter)
                 if not cut:
                     # Nor does what has no part refuse an insert.
                     raise QuanyuError(f"{counter.facts} has no rows: there is nothing to count")
@@ -132,7 +132,7 @@ def rebuild(
                 )
             say(f"{counter.facts}: cut at the offsets of {len(cut)} partitions")
             _sink_is_past(settings, group, cut, time.monotonic() + timeout)
-            facts = _fill(client, counter, cut, say)
+            _fill(client, counter, cut, say)
             with _inserts_held(client, counter):
                 wrong = _differences(client, counter)
                 client.command(f"EXCHANGE TABLES {counter.table} AND {counter.beside}")
@@ -157,14 +157,14 @@ def _accept(client: Client, counter: Counter) -> None:
         "SELECT create_table_query FROM system.tables WHERE database = {d:String} AND name = {n:String}",
         parameters={"d": counter.database, "n": counter.facts},
     ).result_rows[0]
-    if REFUSE.split(" ")[0] in definition:
-        client.command(f"ALTER TABLE {counter.source} RESET SETTING {REFUSE.split(' ')[0]}")
+    if LIMIT in definition:
+        client.command(f"ALTER TABLE {counter.source} RESET SETTING {LIMIT}")
 
 
 @contextmanager
 def _inserts_held(client: Client, counter: Counter) -> Iterator[None]:
     """Within, nothing is inserted into the facts, and nothing that began before is under way."""
-    client.command(f"ALTER TABLE {counter.source} MODIFY SETTING {REFUSE}")
+    client.command(f"ALTER TABLE {counter.source} MODIFY SETTING {LIMIT} = 1")
     try:
         end = time.monotonic() + UNDER_WAY_S
         while _under_way(client, counter):
@@ -187,12 +187,14 @@ def _under_way(client: Client, counter: Counter) -> bool:
     return bool(found[0][0])
 
 
-def _reached(client: Client, counter: Counter) -> dict[tuple[str, int], int]:
-    """(topic, partition) → last offset in the facts."""
+def _reached(client: Client, counter: Counter) -> tuple[dict[tuple[str, int], int], int]:
+    """(topic, partition) → last offset in the facts; and how many facts there are."""
     rows = client.query(
-        f"SELECT _topic, _partition, max(_offset) FROM {counter.source} GROUP BY ALL ORDER BY ALL"
+        f"SELECT _topic, _partition, max(_offset), count() FROM {counter.source} "
+        "GROUP BY ALL ORDER BY ALL"
     ).result_rows
-    return {(str(topic), int(partition)): int(last) for topic, partition, last in rows}
+    cut = {(str(topic), int(partition)): int(last) for topic, partition, last, _ in rows}
+    return cut, sum(row[3] for row in rows)
 
 
 def _up_to(cut: Mapping[tuple[str, int], int]) -> str:
@@ -243,22 +245,17 @@ def _past(place: Any, last: int) -> bool:
     return bool((int(doubtful[1]) if doubtful else place.offset) > last)
 
 
-def _fill(client: Client, counter: Counter, cut: Mapping[tuple[str, int], int], say: Say) -> int:
-    """Count the facts up to the cut, month by month; how many these are."""
+def _fill(client: Client, counter: Counter, cut: Mapping[tuple[str, int], int], say: Say) -> None:
+    """Count the facts up to the cut, month by month."""
     months = client.query(
         "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = {d:String} "
         "AND table = {n:String} ORDER BY partition_id",
         parameters={"d": counter.database, "n": counter.facts},
     ).result_rows
-    facts = 0
     for (month,) in months:
         condition = f"({_up_to(cut)}) AND _partition_id = '{month}'"
-        facts += client.query(
-            f"SELECT count() FROM {counter.source} WHERE {condition}"
-        ).result_rows[0][0]
         client.command(f"INSERT INTO {counter.beside} {counter.select_where(condition)}")
         say(f"{counter.name}: {month} counted")
-    return facts
 
 
 def _differences(client: Client, counter: Counter) -> int:

@@ -2,20 +2,13 @@
 
 import { ask } from "./ask.js";
 import { showPlace } from "./map.js";
+import { $, element } from "./parts.js";
 import * as words from "./words.js";
 
 const PAGE = 200;
 const HIDDEN = new Set(["total", "source_topic", "source_partition", "source_offset", "unit_code", "decided_at", "role"]);
-const $ = (selector) => document.querySelector(selector);
 let opener = null;
 let turn = 0;
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
 
 /** Open the drawer; returns whether what comes back later is still what it shows. */
 function begin(title) {

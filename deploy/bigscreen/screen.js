@@ -5,12 +5,12 @@ import { DRAW, drawChannels } from "./draw.js";
 import { close, openRows } from "./drawer.js";
 import { runClocks } from "./handling.js";
 import { parameters as mapParameters, repaint, startMap } from "./map.js";
+import { $ } from "./parts.js";
 import * as words from "./words.js";
 
 //: Lag beyond this is no longer the same minute.
 const BACKLOG_LATE_S = 60;
 const STATUS_EVERY_MS = 2000;
-const $ = (selector, root = document) => root.querySelector(selector);
 const state = { at: Date.now(), day: "", until: "", ahead: 0, queries: {}, blockOf: new Map(), heard: new Map(), failing: new Map(), totals: null, fell: null, late: "", trouble: "", troubleSince: 0 };
 
 const context = {

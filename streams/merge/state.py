@@ -273,7 +273,7 @@ class MergeState:
     alarms: dict[Token, list[AlarmSeen]] = field(default_factory=dict)
     archive: dict[str, bytes] = field(default_factory=dict)
     young: dict[str, Seen] = field(default_factory=dict)
-    young_at: "YoungAt" = field(default_factory=lambda: YoungAt())
+    young_at: YoungAt = field(default_factory=YoungAt)
     #: Entries of the state topic that hold young reports, oldest first: entry key, its newest report.
     diary: deque[tuple[bytes, int]] = field(default_factory=deque)
     bursts: BurstState = field(default_factory=BurstState)
