@@ -10,7 +10,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Message
 
 from deploy import reconcile
-from deploy.dead_letters import Origin, origin
+from deploy.dead_letters import Origin, is_word, origin
 from deploy.flows import Settled, Topology
 from deploy.positions import Extent, Partition, Positions
 from deploy.reconcile import Array, fingerprint, fingerprint_sql
@@ -236,8 +236,9 @@ def _read_log(positions: Positions, flows: Topology, settled: Settled, codec: Co
             if partition in asked:
                 asked[partition].read(codec, ACTIONS[partition[0]][0], messages)
             continue
-        counts[partition[0]] = counts.get(partition[0], 0) + len(messages)
-        for message in messages:
+        letters = [message for message in messages if not is_word(message)]
+        counts[partition[0]] = counts.get(partition[0], 0) + len(letters)
+        for message in letters:
             if (came := origin(message)) is not None:
                 origins.setdefault((came.topic, came.partition), []).append(came)
     arrays = {p: np.array(found, dtype=np.int64) for p, found in offsets.items()}

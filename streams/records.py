@@ -36,6 +36,7 @@ class Records:
             self._agent,
             error.code,
             error.detail,
+            batch.headers[index],
         )
         return Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
 

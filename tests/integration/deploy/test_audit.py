@@ -590,8 +590,8 @@ def test_unread_records_are_lag_and_the_report_says_that_it_could_not_wait(
 
 def test_dead_letters_are_counted_by_reason_and_shown_with_their_bytes(world: World) -> None:
     raw = raw_topic(world.channel)
-    counted = dead_letters.count(world.settings)
+    counted = dead_letters.count(world.settings).open
     assert counted[dlq_topic(raw)] == counted[dlq_topic("order.actions")] == {"bad_magic": 1}
-    (letter,) = dead_letters.show(world.settings, raw, limit=5)
+    (letter,) = dead_letters.show(world.settings, dead_letters.Filter(raw), limit=5)
     assert letter.preview == "\\x01no avro"
     assert letter.headers["__connect.errors.partition"] == "0"
