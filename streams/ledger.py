@@ -57,6 +57,11 @@ def fail_fast(event: str, **details: object) -> NoReturn:
     os._exit(EXIT_FAIL_FAST)
 
 
+#: ``<topic>/<partition>:<position>``, comma-separated: losses that a person has looked at. A position moves on,
+#: so a word that is forgotten accepts no second one.
+ACCEPT_LOSS = "QUANYU_ACCEPT_LOSS"
+
+
 class Fenced(Exception):
     """A newer owner has taken the partition over; nothing of the batch was published."""
 
@@ -99,6 +104,8 @@ class Ledger(Generic[S]):
         self._acquiring: dict[TP, asyncio.Future[Owned[S] | None]] = {}
         self._committing: dict[TP, asyncio.Task[None]] = {}
         self._assigned: set[TP] = set()
+        #: Asked where a log begins and ends; it reads nothing.
+        self._log = Consumer(consumer_config(settings, f"{app_id}-{step.name}-log"))
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"ledger-{step.name}")
 
     async def handle(self, batch: Batch) -> None:
@@ -117,15 +124,26 @@ class Ledger(Generic[S]):
             if acquired is None:
                 return  # the partition is not ours any more; its next owner reads the batch again
             self._owned[tp] = acquired
-        while tp in self._committing:
-            await self._committing[tp]
-        owned = self._owned.get(tp)
-        if owned is None:
-            return
-        fresh = batch.since(owned.positions.get(batch.topic, 0))
-        if not len(fresh):
-            batch.finished = True
-            return
+        whole = False
+        while True:
+            while tp in self._committing:
+                await self._committing[tp]
+            owned = self._owned.get(tp)
+            if owned is None:
+                return
+            position = owned.positions.get(batch.topic, 0)
+            fresh = batch.since(position)
+            if not len(fresh):
+                batch.finished = True
+                return
+            if whole or not 0 < position < fresh.first:
+                break
+            # A marker of a transaction, most often; or records that are gone, over which Faust's client
+            # jumps. Time may act meanwhile, and the partition be given away: look again.
+            await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._refuse_gone, batch.topic, batch.partition, position
+            )
+            whole = True
         started = time.monotonic()
         decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
         self._seconds("decide", started)
@@ -240,6 +258,9 @@ class Ledger(Generic[S]):
         entries = read_state(self._settings, state_topic(topic, self._step.name), partition)
         topics = [topic, *(name for name, home in self._beside.items() if home == topic)]
         positions = {name: int(entries.pop(position_key(name, topic), b"0")) for name in topics}
+        for name, position in positions.items():
+            if position:
+                self._refuse_gone(name, partition, position)
         state = self._step.restore(topic, partition, entries)
         structlog.get_logger().info(
             "acquired",
@@ -251,6 +272,36 @@ class Ledger(Generic[S]):
         )
         self._seconds("restore", started)
         return Owned(producer, state, positions)
+
+    def _refuse_gone(self, topic: str, partition: int, position: int) -> None:
+        """End the process when the log has no record at a position, but begins behind or ends before it.
+
+        Retention has then deleted what was never decided, or the topic is another one: nobody else would
+        notice, since Faust's client goes on with the first record that there is.
+        """
+        place = TopicPartition(topic, partition)
+        end = time.monotonic() + CALL_TIMEOUT_S
+        while True:
+            try:
+                low, high = self._log.get_watermark_offsets(place, timeout=CALL_TIMEOUT_S)
+                break
+            except KafkaException:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)  # a broker that restarts
+        details = {"agent": self._step.name, "topic": topic, "partition": partition}
+        if position > high:
+            fail_fast(
+                "topic_made_anew", **details, position=position, end=high,
+                remedy="the state is of a log that is gone: delete its topic too, then quanyu topics apply",
+            )  # fmt: skip
+        loss = f"{topic}/{partition}:{position}"
+        if position < low and loss not in os.environ.get(ACCEPT_LOSS, "").split(","):
+            fail_fast(
+                "retention_overtook", **details, position=position, begins=low,
+                remedy=f"records {position} to {low - 1} are lost; find out why this stood still for so long. "
+                f"To go on without them start it with {ACCEPT_LOSS}={loss}",
+            )  # fmt: skip
 
     def _commit(self, tp: TP, owned: Owned[S], batch: Batch | None, decision: Decision) -> None:
         """Publish all of a decision and the position behind its batch in one transaction, or nothing."""
@@ -277,13 +328,11 @@ class Ledger(Generic[S]):
                         break
                     except BufferError:
                         producer.poll(0.1)
-            failpoint("before-commit", self._step.name)
             self._seconds("produce", started)
             started = time.monotonic()
             self._call(producer, lambda: producer.commit_transaction(CALL_TIMEOUT_S))
         except KafkaException as error:
             raise _meaning(error) from error
-        failpoint("after-commit", self._step.name)
         self._seconds("commit", started)
 
     def _call(self, producer: Producer, call: Any) -> None:
@@ -377,17 +426,3 @@ def read_state(settings: Settings, topic: str, partition: int) -> dict[bytes, by
                 entries.pop(key, None)
     finally:
         consumer.close()
-
-
-def failpoint(place: str, agent: str) -> None:
-    """Die here as by ``kill -9`` when a test asks for it: ``QUANYU_FAILPOINT=<place>:<agent>:<file>``.
-
-    It dies once: the file marks that it has, so that the restarted worker goes on.
-    """
-    wanted = os.environ.get("QUANYU_FAILPOINT")
-    if not wanted:
-        return
-    at, who, marker = wanted.split(":", 2)
-    if (at, who) == (place, agent) and not os.path.exists(marker):
-        with open(marker, "w", encoding="utf-8"):
-            os.kill(os.getpid(), 9)

@@ -16,7 +16,6 @@ import itertools
 import logging
 import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -102,7 +101,6 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 T = TypeVar("T")
 Key = tuple[str, int]
-Failpoint = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +121,6 @@ def routes() -> list[Route]:
         for name, entry in document["topics"].items()
         if "table" in entry
     ]
-
-
-def failpoint_from_environment() -> Failpoint:
-    """For tests: ``QUANYU_SINK_FAILPOINT=<place>:<n>:<kill|stop>`` acts at the n-th pass."""
-    wanted = os.environ.get("QUANYU_SINK_FAILPOINT")
-    if not wanted:
-        return lambda _: None
-    place, nth, how = wanted.split(":")
-    passes = itertools.count(1)
-
-    def act(here: str) -> None:
-        if here == place and next(passes) == int(nth):
-            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
-
-    return act
 
 
 @dataclass(slots=True)
@@ -172,7 +155,6 @@ class Sink:
         self._dead_letter_limit = dead_letter_limit or machine.DeadLetterLimit()
         self._counted: dict[Key, tuple[str, int]] = {}
         self._count_lock = threading.Lock()
-        self._failpoint = failpoint_from_environment()
         self._owned: dict[Key, _Owned] = {}
         self._turns = itertools.count()
         self._answers: queue.SimpleQueue[tuple[Key, int, Event]] = queue.SimpleQueue()
@@ -359,12 +341,11 @@ class Sink:
         errors = {(place.topic, place.partition): place.error for place in done}
         if error is not None:
             log.warning("commit_failed", error=error.str(), fenced=error.code() in _FENCED)
-        for key, (turn, commit) in batch.items():
+        for key, (turn, _) in batch.items():
             failed = error or errors.get(key)
             if failed is None:
                 self._proven_at[key] = self._commit_sent_at
                 self._answers.put((key, turn, Committed()))
-                self._failpoint("pending_committed" if commit.metadata else "done_committed")
             else:
                 self._answers.put((key, turn, CommitFailed(failed.code() in _FENCED)))
 
@@ -415,10 +396,8 @@ class Sink:
             if rows.count:
                 if _clock() - proven_at > FREEZE_LIMIT_S:
                     raise UncertainError("stale_proof", "the commit before the insert is too old")
-                self._failpoint("sending")
                 with metrics.SINK_INSERT_SECONDS.labels(route.table).time():
                     self._tables.insert(route.table, block, rows)
-                self._failpoint("inserted")
             # After the insert: while that is repeated, its dead letters would be sent each time.
             if rows.undecodable:
                 self._bury(

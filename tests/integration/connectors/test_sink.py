@@ -27,6 +27,7 @@ from schemas.codec import Codec, default_codec
 from schemas.kafka import admin_config, consumer_config, producer_config
 from schemas.settings import Settings
 from tests.conftest import Fresh, Stack, eventually, free_base_port
+from tests.faults import python_path
 
 pytestmark = pytest.mark.integration
 
@@ -141,7 +142,11 @@ class City:
             "limits": self.limits,
             "run_limit": run_limit,
         }
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "QUANYU_SINK_FAILPOINT": failpoint}
+        env = {
+            **os.environ,
+            "PYTHONPATH": python_path(ROOT),
+            "QUANYU_FAILPOINT": f"sink.{failpoint}" if failpoint else "",
+        }
         log = (self.settings.home / f"{self.group}.log").open("ab")
         sink = subprocess.Popen(
             [sys.executable, str(SCRIPT), json.dumps(given)], env=env, stdout=log, stderr=log

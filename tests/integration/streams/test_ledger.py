@@ -1,11 +1,13 @@
 """The ledger alone: a newer owner fences an older one, which then publishes nothing."""
 
 import asyncio
+from typing import NoReturn
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from schemas.kafka import consumer_config
+from schemas.kafka import admin_config, consumer_config, producer_config
 from schemas.settings import Settings
 from streams.batch import Batch, Decision, Output
 from streams.ledger import Ledger
@@ -50,6 +52,15 @@ def committed(settings: Settings, topic: str, group: str) -> list[bytes | None]:
     return found
 
 
+def filled(settings: Settings, topic: str, count: int = 200) -> str:
+    """A log that reaches as far as the batches of these tests say."""
+    producer = Producer(producer_config(settings))
+    for number in range(count):
+        producer.produce(topic, b"%d" % number, partition=0)
+    assert producer.flush(30) == 0
+    return topic
+
+
 async def settled(ledger: Ledger[dict[str, int]], run: Batch) -> None:
     """Handle a batch and wait for its commit, as the next batch of the partition would."""
     await ledger.handle(run)
@@ -59,7 +70,7 @@ async def settled(ledger: Ledger[dict[str, int]], run: Batch) -> None:
 def test_a_fenced_owner_publishes_nothing_and_the_new_one_goes_on_where_it_was(
     settings: Settings, fresh: Fresh
 ) -> None:
-    source, output = fresh.topic("in", 1), fresh.topic("out", 1)
+    source, output = filled(settings, fresh.topic("in", 1)), fresh.topic("out", 1)
     fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
     app_id = fresh.name("app")
 
@@ -85,7 +96,7 @@ def test_a_fenced_owner_publishes_nothing_and_the_new_one_goes_on_where_it_was(
 def test_a_reassigned_partition_keeps_its_state_when_nobody_else_had_it(
     settings: Settings, fresh: Fresh
 ) -> None:
-    source, output = fresh.topic("in", 1), fresh.topic("out", 1)
+    source, output = filled(settings, fresh.topic("in", 1)), fresh.topic("out", 1)
     fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
 
     async def story() -> None:
@@ -105,7 +116,8 @@ def test_a_reassigned_partition_keeps_its_state_when_nobody_else_had_it(
 def test_a_topic_beside_another_shares_its_state_and_keeps_its_own_position(
     settings: Settings, fresh: Fresh
 ) -> None:
-    home, beside, output = fresh.topic("home", 1), fresh.topic("beside", 1), fresh.topic("out", 1)
+    home, beside = (filled(settings, fresh.topic(name, 1)) for name in ("home", "beside"))
+    output = fresh.topic("out", 1)
     fresh.create_topic(f"{home}.echo.state", 1, {"cleanup.policy": "compact"})
     app_id, both = fresh.name("app"), {beside: home}
 
@@ -136,7 +148,7 @@ def test_a_topic_beside_another_shares_its_state_and_keeps_its_own_position(
 def test_what_time_alone_causes_is_committed_before_the_first_batch_and_not_again_after_a_restart(
     settings: Settings, fresh: Fresh
 ) -> None:
-    source, output = fresh.topic("in", 1), fresh.topic("out", 1)
+    source, output = filled(settings, fresh.topic("in", 1)), fresh.topic("out", 1)
     fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
     app_id = fresh.name("app")
 
@@ -158,3 +170,35 @@ def test_what_time_alone_causes_is_committed_before_the_first_batch_and_not_agai
 
     asyncio.run(story())
     assert committed(settings, output, fresh.name("g")) == [b"rang"]
+
+
+def test_retention_that_overtakes_a_running_owner_is_noticed_at_the_next_batch(
+    settings: Settings, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = filled(settings, fresh.topic("in", 1)), fresh.topic("out", 1)
+    fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
+    said = []
+
+    class Ended(Exception):
+        pass
+
+    def ended(event: str, **details: object) -> NoReturn:
+        said.append((event, details["position"], details["begins"]))
+        raise Ended
+
+    monkeypatch.setattr("streams.ledger.fail_fast", ended)
+
+    async def story() -> None:
+        ledger = Ledger(settings, fresh.name("app"), Echo(output))
+        ledger.assigned([(source, 0)])
+        await settled(ledger, batch(source, 0, 10))
+        await settled(ledger, batch(source, 12, 8))  # the marker of a transaction is no loss
+        place = TopicPartition(source, 0, 50)
+        admin = AdminClient(admin_config(settings))
+        admin.delete_records([place])[place].result(10)
+        with pytest.raises(Ended):
+            await ledger.handle(batch(source, 50, 10))
+        ledger.close()
+
+    asyncio.run(story())
+    assert said == [("retention_overtook", 20, 50)]

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from schemas.kafka import consumer_config, producer_config
+from schemas.kafka import admin_config, consumer_config, producer_config
 from schemas.settings import Settings
 from streams.ledger import POSITION_KEY
 from tests.conftest import Fresh, eventually
+from tests.faults import python_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 
@@ -94,7 +96,7 @@ class Scene:
             "QUANYU_HOME": str(self.tmp_path),
             "QUANYU_RUN": "100",
             "QUANYU_SESSION": "3",
-            "PYTHONPATH": str(PROGRAM.parents[3]),
+            "PYTHONPATH": python_path(PROGRAM.parents[3]),
             **({"QUANYU_INSTANCE": instance} if instance else {}),
             **env,
         }
@@ -178,10 +180,10 @@ def test_an_exception_in_one_batch_stops_the_worker_and_loses_nothing(scene: Sce
     scene.assert_exact()
 
 
-@pytest.mark.parametrize("place", ["before-commit", "after-commit"])
+@pytest.mark.parametrize("place", ["changelog", "produced", "committed"])
 def test_kill_at_a_named_point_neither_loses_nor_doubles(scene: Scene, place: str) -> None:
     scene.send(1500)
-    worker = scene.start(QUANYU_FAILPOINT=f"{place}:count:{scene.tmp_path / 'failed'}")
+    worker = scene.start(QUANYU_FAILPOINT=f"ledger.{place}@count:1:kill")
     assert worker.wait(60) == -signal.SIGKILL
     scene.start()
     eventually(scene.done, 60)
@@ -253,7 +255,7 @@ def test_a_frozen_worker_that_revives_is_fenced(scene: Scene) -> None:
 
 def test_a_position_never_passes_unfinished_work(scene: Scene) -> None:
     scene.send(2000)
-    worker = scene.start(QUANYU_FAILPOINT=f"before-commit:count:{scene.tmp_path / 'failed'}")
+    worker = scene.start(QUANYU_FAILPOINT="ledger.produced@count:1:kill")
     worker.wait(60)
     decided = Counter(int(text.partition(b"/")[0]) for _, text in scene.outputs())
     for partition, position in scene.position().items():
@@ -284,6 +286,46 @@ def test_after_a_seek_back_decided_records_are_skipped(scene: Scene) -> None:
     scene.start()
     eventually(scene.done, 60)
     scene.assert_exact()
+
+
+def test_retention_that_overtook_a_stopped_worker_stops_it_loudly_and_a_person_goes_on(
+    scene: Scene,
+) -> None:
+    scene.send(1000)
+    worker = scene.start()
+    eventually(scene.done, 60)
+    worker.terminate()
+    worker.wait(15)
+    scene.send(1000)
+    partition, position = max(scene.position().items(), key=lambda entry: entry[1])
+    place = TopicPartition(scene.source, partition, position + 50)
+    admin = AdminClient(admin_config(scene.settings))
+    admin.delete_records([place])[place].result(10)
+    loss = f"{scene.source}/{partition}:{position}"
+    for accepted in ("", loss.replace(f":{position}", f":{position - 1}")):
+        assert scene.start(QUANYU_ACCEPT_LOSS=accepted).wait(60) == 70
+    log = (scene.tmp_path / f"worker-{len(scene.workers) - 1}.log").read_text(encoding="utf-8")
+    assert "retention_overtook" in log
+    assert f"QUANYU_ACCEPT_LOSS={loss}" in log
+    scene.start(QUANYU_ACCEPT_LOSS=loss)
+    eventually(lambda: len(scene.outputs()) >= scene.sent - 50, 60)
+    scene.sent -= 50
+    scene.assert_exact()
+
+
+def test_a_topic_made_anew_stops_the_worker_instead_of_skipping_its_records(scene: Scene) -> None:
+    scene.send(1000)
+    worker = scene.start()
+    eventually(scene.done, 60)
+    worker.terminate()
+    worker.wait(15)
+    admin = AdminClient(admin_config(scene.settings))
+    admin.delete_topics([scene.source])[scene.source].result(10)
+    eventually(lambda: scene.source not in admin.list_topics(timeout=5).topics)
+    scene.fresh.create_topic(scene.source, PARTITIONS)
+    scene.send(KEYS)
+    assert scene.start().wait(60) == 70
+    assert b"topic_made_anew" in (scene.tmp_path / "worker-1.log").read_bytes()
 
 
 def test_ordinary_topics_live_beside_batch_topics(scene: Scene) -> None:
