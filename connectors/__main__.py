@@ -17,6 +17,7 @@ from prometheus_client import start_http_server
 from connectors import webhooks
 from connectors.publish import Publisher
 from connectors.source import Feed, Opener
+from schemas.access import hold_kafka
 from schemas.channels import load_channel, load_channels
 from schemas.errors import QuanyuError
 from schemas.metrics import COLLECTORS
@@ -64,6 +65,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        hold_kafka(settings)
         publisher = Publisher(settings)
         running = feeds(settings, publisher, stop)
     except QuanyuError as error:

@@ -137,7 +137,7 @@ def demo(
     }
     say("starting Kafka, ClickHouse and the parts of quanyu (the first time fetches Kafka)")
     with _stack(environment):
-        say(f"http://127.0.0.1:{settings.screen_port} shows the city; Ctrl-C ends it")
+        say(f"{settings.screen_url} shows the city; Ctrl-C ends it")
         before, began = (_tallies(settings), _totals(settings)), time.time()
         sent = _simulate(environment, rate, duration)
         say("waiting until every report is read, decided and stored")

@@ -6,6 +6,7 @@ browser names queries and never sends SQL.
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from deploy.desk import Desk
 from deploy.people import People
 from deploy.trail import steps_of
 from schemas import metrics
+from schemas.access import hold_kafka, http_files
+from schemas.errors import QuanyuError
 from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
 
@@ -120,7 +123,13 @@ def main() -> None:
             logging.getLevelName(settings.log_level)
         ),
     )
-    app = create_app(settings, Publisher(settings))
+    try:
+        hold_kafka(settings)
+        certificate, key = http_files(settings)
+        app = create_app(settings, Publisher(settings))
+    except QuanyuError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     # The city takes seconds to read; whoever asks first should not wait for them.
     threading.Thread(target=app.state.suggest.warm, name="warm", daemon=True).start()
     uvicorn.run(
@@ -130,6 +139,8 @@ def main() -> None:
         log_level="warning",
         timeout_graceful_shutdown=8,
         server_header=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
 
 

@@ -22,6 +22,7 @@ from deploy.flows import Topology, topology
 from deploy.positions import Positions
 from deploy.silence import ChannelState, judge, learned_gap
 from schemas import tables
+from schemas.access import hold_kafka, own_http_tls, tls_context
 from schemas.channels import load_channels
 from schemas.city import load_city
 from schemas.errors import QuanyuError
@@ -68,11 +69,22 @@ ANSWER_SECONDS = 3.0
 def probes(settings: Settings) -> dict[str, str]:
     """Where each part that speaks HTTP says that it is ready."""
     return {
-        "screen": f"http://{settings.bind}:{settings.screen_port}/healthz",
+        "screen": f"{settings.screen_url}/healthz",
         "clickhouse": f"{settings.clickhouse_url.rstrip('/')}/ping",
         "worker": f"http://{settings.bind}:{settings.metrics_port('worker')}/metrics",
         "sink": f"http://{settings.bind}:{settings.metrics_port('sink')}/metrics",
     }
+
+
+def asking(settings: Settings) -> httpx.Client:
+    """A client that trusts each part's own certificate, where it has one."""
+    transports: dict[str, httpx.BaseTransport | None] = {
+        settings.screen_url: httpx.HTTPTransport(verify=own_http_tls(settings))
+    }
+    if settings.clickhouse_url.startswith("https://"):
+        transport = httpx.HTTPTransport(verify=tls_context(settings, "clickhouse"))
+        transports[settings.clickhouse_url.rstrip("/")] = transport
+    return httpx.Client(timeout=ANSWER_SECONDS, mounts=transports)
 
 
 def read_parts(client: httpx.Client, settings: Settings) -> dict[str, bool]:
@@ -198,7 +210,7 @@ def watch(settings: Settings, learned: Mapping[str, float | None], stop: threadi
     positions: Positions | None = None
     states: dict[str, ChannelState] = {}
     kafka_up = True
-    with httpx.Client(timeout=ANSWER_SECONDS) as client:
+    with asking(settings) as client:
         while not stop.is_set():
             for part, up in read_parts(client, settings).items():
                 PART_UP.labels(part).set(up)
@@ -231,6 +243,10 @@ def main() -> None:
         ]
     )
     settings = load_settings()
+    try:
+        hold_kafka(settings)
+    except QuanyuError as error:
+        raise SystemExit(f"deploy.monitor: {error}") from None
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())

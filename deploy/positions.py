@@ -21,8 +21,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
+from schemas.access import Config, hold_kafka
 from schemas.errors import QuanyuError
-from schemas.kafka import Config, admin_config, consumer_config
+from schemas.kafka import admin_config, consumer_config
 from schemas.settings import Settings
 
 EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # stubs lack these three
@@ -234,6 +235,7 @@ class Positions:
                 time.sleep(RETRY_SECONDS)
 
     def _unreachable(self, error: Exception) -> QuanyuError:
+        hold_kafka(self._settings)
         reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
         return QuanyuError(
             f"Kafka at {self._settings.bootstrap} does not answer ({reason}); "

@@ -1,8 +1,7 @@
 """Client settings that every Kafka client of quanyu shares."""
 
+from schemas.access import Config, kafka_options
 from schemas.settings import Settings
-
-Config = dict[str, str | int | float | bool]
 
 #: A dead letter is the refused record, which may be as large as its topic takes (8 MiB), and the headers
 #: that say why: one that did not fit could never be committed and would stop its partition for good.
@@ -17,6 +16,7 @@ def producer_config(settings: Settings) -> Config:
     """Durable and idempotent: a delivery report means that every in-sync replica has the record."""
     return {
         "bootstrap.servers": settings.bootstrap,
+        **kafka_options(settings),
         "acks": "all",
         "enable.idempotence": True,
         "partitioner": PARTITIONER,
@@ -30,6 +30,7 @@ def consumer_config(settings: Settings, group: str) -> Config:
     """Committed records only, offsets under the caller's control."""
     return {
         "bootstrap.servers": settings.bootstrap,
+        **kafka_options(settings),
         "group.id": group,
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
@@ -43,4 +44,4 @@ def consumer_config(settings: Settings, group: str) -> Config:
 def admin_config(settings: Settings) -> Config:
     """For AdminClient."""
     # Errors come back as exceptions; the client's own lines on stderr would only repeat them.
-    return {"bootstrap.servers": settings.bootstrap, "log_level": 0}
+    return {"bootstrap.servers": settings.bootstrap, **kafka_options(settings), "log_level": 0}

@@ -33,6 +33,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.httputil import get_pool_manager
 
+from schemas.access import clickhouse_files, clickhouse_options
 from schemas.errors import QuanyuError
 from schemas.instants import known_zone
 from schemas.settings import Settings
@@ -147,7 +148,7 @@ def connect(settings: Settings, *, connect_s: int, answer_s: int, at_once: int) 
     ``ClickHouseError`` or ``OSError`` when the server does not answer.
     """
     return clickhouse_connect.get_client(
-        dsn=settings.clickhouse_url,
+        **clickhouse_options(settings),
         database=settings.clickhouse_database,
         # Without a session one client serves threads at once.
         autogenerate_session_id=False,
@@ -155,7 +156,7 @@ def connect(settings: Settings, *, connect_s: int, answer_s: int, at_once: int) 
         send_receive_timeout=answer_s,
         query_limit=0,
         query_retries=0,
-        pool_mgr=get_pool_manager(maxsize=at_once, num_pools=1),
+        pool_mgr=get_pool_manager(maxsize=at_once, num_pools=1, **clickhouse_files(settings)),
     )
 
 

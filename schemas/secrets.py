@@ -19,11 +19,12 @@ SECRET_CHARACTERS = 16
 
 
 def load_hash_key(settings: Settings) -> bytes:
-    """Key for hashing reporters: ``QUANYU_HASH_KEY``, else ``<home>/hash.key``, made once (0600).
+    """Key for hashing reporters: ``QUANYU_HASH_KEY`` (or its file), else ``<home>/hash.key``, made once (0600).
 
     The same key must be kept for as long as hashes are compared. Never log it.
     """
-    given = os.environ.get("QUANYU_HASH_KEY", "").encode()
+    secret = settings.hash_key
+    given = secret.get_secret_value().encode() if secret else b""
     if given:
         if len(given) < MIN_KEY_BYTES:
             raise QuanyuError(

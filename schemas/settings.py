@@ -1,21 +1,56 @@
 """Typed settings of every process, from the environment (prefix ``QUANYU_``) and the home's stack file.
 
+A secret may also stand in a file, as orchestrators mount them: ``QUANYU_KAFKA_PASSWORD_FILE`` names the file of
+``QUANYU_KAFKA_PASSWORD``, and so for each.
+
 A process started by ``quanyu up`` and a command typed later in another shell must find the same
 ports: ``up`` writes them to ``<home>/stack.json`` and :func:`load_settings` reads them back. The
 environment always wins.
 """
 
 import json
+import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.errors import QuanyuError
 
 STACK_FILE = "stack.json"
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting's value must never be shown."""
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """``QUANYU_<NAME>_FILE`` of every secret: the file's text without the line's end."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See :class:`PydanticBaseSettingsSource`; :class:`QuanyuError` when the file cannot be read."""
+        name = f"QUANYU_{field_name.upper()}_FILE"
+        path = os.environ.get(name) if is_secret(field) else None
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise QuanyuError(f"{name}: {path}: {why}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        """Every secret that a file gives."""
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
@@ -36,6 +71,47 @@ class Settings(BaseSettings):
     )
     kafka: str | None = Field(default=None, description="External Kafka bootstrap servers.")
     clickhouse: str | None = Field(default=None, description="External ClickHouse HTTP URL.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        description="How Kafka is spoken to: SSL is TLS, SASL proves a user by name and password.",
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        default="SCRAM-SHA-512"
+    )
+    kafka_user: str = Field(default="", max_length=200, description="For SASL.")
+    kafka_password: SecretStr | None = Field(default=None, description="For SASL.")
+    kafka_ca_file: FilePath | None = Field(
+        default=None,
+        description="PEM of who signed the brokers' certificates; unset: the system's.",
+    )
+    kafka_certificate_file: FilePath | None = Field(
+        default=None, description="PEM of our certificate and its chain, for brokers that want one."
+    )
+    kafka_key_file: FilePath | None = Field(
+        default=None, description="PEM of that certificate's private key, not encrypted."
+    )
+    clickhouse_user: str = Field(default="", max_length=200)
+    clickhouse_password: SecretStr | None = Field(default=None)
+    clickhouse_ca_file: FilePath | None = Field(
+        default=None, description="PEM of who signed the server's certificate; unset: the system's."
+    )
+    clickhouse_certificate_file: FilePath | None = Field(
+        default=None, description="PEM of our certificate, for servers that want one."
+    )
+    clickhouse_key_file: FilePath | None = Field(
+        default=None, description="PEM of that certificate's private key."
+    )
+    http_certificate_file: FilePath | None = Field(
+        default=None,
+        description="PEM of the screen port's certificate and chain: it answers HTTPS only then.",
+    )
+    http_key_file: FilePath | None = Field(
+        default=None, description="PEM of that certificate's private key."
+    )
+    hash_key: SecretStr | None = Field(
+        default=None,
+        description="Under which personal data is hashed, 16 characters at least; default <home>/hash.key.",
+    )
     clickhouse_database: str = Field(default="quanyu")
     clickhouse_cluster: str | None = Field(
         default=None,
@@ -75,6 +151,26 @@ class Settings(BaseSettings):
         le=60,
         description="A description that is not there by then is not waited for.",
     )
+
+    @field_validator("clickhouse")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        if url and "@" in urlsplit(url).netloc:
+            # Addresses are shown and logged.
+            raise ValueError("use QUANYU_CLICKHOUSE_USER and QUANYU_CLICKHOUSE_PASSWORD")
+        return url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in the process, then the environment, then the secrets' files."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     # One base port, fixed offsets: two homes run side by side when their bases differ by >= 20.
     @property
@@ -118,6 +214,13 @@ class Settings(BaseSettings):
         return self.clickhouse or f"http://127.0.0.1:{self.clickhouse_port}"
 
     @property
+    def screen_url(self) -> str:
+        """Where parts of this machine reach the screen and the push interface."""
+        scheme = "https" if self.http_certificate_file else "http"
+        host = "127.0.0.1" if self.bind in ("0.0.0.0", "::") else self.bind  # noqa: S104 # read, not bound
+        return f"{scheme}://{host}:{self.screen_port}"
+
+    @property
     def keys_path(self) -> Path:
         """File of the channels' API keys."""
         return self.keys_file or self.home / "keys.json"
@@ -157,8 +260,11 @@ def load_settings(**overrides: Any) -> Settings:
             settings = Settings(**{**unset, **given})
     except ValidationError as error:
         first = error.errors()[0]
-        name = "QUANYU_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise QuanyuError(f"{name}: {first['msg']} (got {first.get('input')!r})") from None
+        field = str(first["loc"][0])
+        name, given_value = f"QUANYU_{field.upper()}", repr(first.get("input"))
+        if is_secret(Settings.model_fields[field]) or "@" in given_value:
+            given_value = "a value that is not shown"
+        raise QuanyuError(f"{name}: {first['msg']} (got {given_value})") from None
     except json.JSONDecodeError as error:
         raise QuanyuError(
             f"{stack_file}: not JSON ({error}); remove it and run quanyu up"

@@ -15,6 +15,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from schemas.access import clickhouse_options, clickhouse_remedy
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
 
@@ -163,12 +164,12 @@ def connect(settings: Settings) -> Client:
     """
     try:
         return clickhouse_connect.get_client(
-            dsn=settings.clickhouse_url, autogenerate_session_id=False
+            **clickhouse_options(settings), autogenerate_session_id=False
         )
     except (ClickHouseError, OSError) as error:
         raise QuanyuError(
             f"ClickHouse does not answer at {settings.clickhouse_url} ({_first_line(error)}); "
-            "is it running (quanyu status), is QUANYU_CLICKHOUSE right?"
+            f"{clickhouse_remedy(settings, error)}"
         ) from None
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from confluent_kafka import KafkaException
@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from schemas.access import hold_kafka
 from schemas.channels import channel_names
 from schemas.errors import QuanyuError
 from schemas.kafka import DEAD_LETTER_BYTES, admin_config
@@ -167,6 +168,7 @@ def _cluster(settings: Settings, specs: list[TopicSpec]) -> _Cluster:
             for resource, future in configs.items()
         }
     except KafkaException as error:
+        hold_kafka(settings)
         raise QuanyuError(
             f"Kafka at {settings.bootstrap} does not answer ({error.args[0].str()}); is it up? quanyu status"
         ) from None
@@ -188,27 +190,53 @@ def _partition_difference(spec: TopicSpec, found: _Found) -> str | None:
     return text
 
 
-def diff(settings: Settings) -> list[str]:
-    """What the cluster lacks or has differently, one sentence each; empty when it agrees."""
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the cluster lacks or has differently, in a sentence; ``mended``: :func:`apply` mends it."""
+
+    topic: str
+    kind: Literal["missing", "partitions", "config", "stray"]
+    text: str
+    mended: bool = True
+
+
+def differences(settings: Settings) -> list[Difference]:
+    """What the cluster lacks or has differently; empty when it agrees."""
     specs = load_topics(settings)
     cluster = _cluster(settings, specs)
-    lines = [
-        f"{name}: no spec asks for it; delete it when nothing reads it, or restore its channel"
+    found = [
+        Difference(
+            name,
+            "stray",
+            f"{name}: no spec asks for it; delete it when nothing reads it, or restore its channel",
+            mended=False,
+        )
         for name in cluster.stray
     ]
     for spec in specs:
         there = cluster.found.get(spec.name)
         if there is None:
-            lines.append(f"{spec.name}: missing ({spec.partitions} partitions)")
+            missing = f"{spec.name}: missing ({spec.partitions} partitions)"
+            found.append(Difference(spec.name, "missing", missing))
             continue
         partitions = _partition_difference(spec, there)
         if partitions:
-            lines.append(partitions)
-        lines += [
-            f"{spec.name}: {key} is {there.config.get(key)}, should be {value}"
+            grows = not spec.stateful and spec.partitions > there.partitions
+            found.append(Difference(spec.name, "partitions", partitions, grows))
+        found += [
+            Difference(
+                spec.name,
+                "config",
+                f"{spec.name}: {key} is {there.config.get(key)}, should be {value}",
+            )
             for key, value in sorted(_changed(spec, there).items())
         ]
-    return lines
+    return found
+
+
+def diff(settings: Settings) -> list[str]:
+    """The sentences of :func:`differences`."""
+    return [difference.text for difference in differences(settings)]
 
 
 def apply(settings: Settings) -> list[str]:

@@ -5,7 +5,9 @@ import threading
 from typing import Any
 
 import faust
+from faust.auth import SASLCredentials, SSLCredentials
 
+from schemas.access import kafka_tls, kafka_user
 from schemas.settings import Settings
 from streams.ledger import Ledger, fail_fast
 from streams.transport import SCHEME, Limits
@@ -33,6 +35,17 @@ class FailFastApp(faust.App):
         fail_fast("agent_failed", agent=str(agent.name), error=repr(exc), exc_info=exc)
 
 
+def credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
+    """What Faust's own clients prove themselves with; :class:`QuanyuError` names a setting at fault."""
+    context, user = kafka_tls(settings), kafka_user(settings)
+    if user is not None:
+        return SASLCredentials(
+            username=user[0], password=user[1], ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism,
+        )  # fmt: skip
+    return SSLCredentials(context) if context else None
+
+
 def create_app(
     settings: Settings, app_id: str = APP_ID, session_timeout_s: float = 10.0
 ) -> FailFastApp:
@@ -46,6 +59,7 @@ def create_app(
         broker=f"{SCHEME}://{settings.bootstrap}",
         broker_consumer=f"{SCHEME}://{settings.bootstrap}",
         broker_producer=f"aiokafka://{settings.bootstrap}",
+        broker_credentials=credentials(settings),
         consumer_group_instance_id=os.environ.get("QUANYU_INSTANCE"),
         broker_session_timeout=session_timeout_s,
         broker_heartbeat_interval=session_timeout_s / 4,

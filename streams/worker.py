@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from schemas import metrics
+from schemas.access import hold_kafka
 from schemas.channels import channel_names
 from schemas.city import load_city
 from schemas.codec import default_codec
@@ -67,6 +68,7 @@ def main() -> None:
                 logging.getLevelName(settings.log_level)
             ),
         )
+        hold_kafka(settings)
         city, codec = load_city(settings.city), default_codec(settings)
         app = create_app(settings)
         if "intake" in agents:

@@ -26,6 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from connectors.http_push import Keys
 from connectors.signature import sign
 from connectors.simulator.report import Report
+from schemas.access import own_http_tls
 from schemas.channels import ChannelSpec, SqlTransport, load_channel
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
@@ -63,8 +64,12 @@ class HttpFeeder:
             )
         self._spec, self._key = spec, keys[0]
         self._signed, self._form = spec.transports.http.signed, spec.transports.http.form
-        url = f"http://{settings.bind}:{settings.screen_port}"
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(
+            base_url=settings.screen_url,
+            timeout=TIMEOUT_S,
+            trust_env=False,
+            verify=own_http_tls(settings),
+        )
         self._path = f"/channels/{spec.name}/reports"
 
     def deliver(self, reports: Sequence[Report]) -> Iterator[Sequence[Report]]:

@@ -12,6 +12,7 @@ from prometheus_client import start_http_server
 
 from connectors.sink.runner import Sink, routes
 from schemas import metrics
+from schemas.access import hold_kafka
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
 
@@ -29,6 +30,7 @@ def main() -> int:
     try:
         settings = load_settings()
         _configure_logs(settings.log_level)
+        hold_kafka(settings)
         sink = Sink(settings, routes(), instance=arguments.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sink.stop())

@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from connectors.sink.machine import Block, Record
+from schemas.access import clickhouse_options
 from schemas.codec import Codec, DecodeError
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
@@ -217,7 +218,7 @@ class Tables:
         if client is None:
             # Each thread has its own connection: inserts of several partitions overlap.
             client = clickhouse_connect.get_client(
-                dsn=self._settings.clickhouse_url,
+                **clickhouse_options(self._settings),
                 database=self._settings.clickhouse_database,
                 autogenerate_session_id=False,
                 connect_timeout=5,

@@ -150,7 +150,7 @@ def _detach(settings: Settings) -> None:
 
 def _say_ready(settings: Settings, seconds: float, as_json: bool) -> None:
     addresses = {
-        "screen": f"http://127.0.0.1:{settings.screen_port}/",
+        "screen": f"{settings.screen_url}/",
         "clickhouse": settings.clickhouse_url,
         "kafka": settings.bootstrap,
         "keys": str(settings.keys_path),

@@ -44,6 +44,11 @@ REMEMBERED = frozenset(
     {
         *("port", "bind", "city", "environment", "kafka", "clickhouse", "clickhouse_database"),
         *("clickhouse_cluster", "schema_registry_url", "keys_file", "sources_file", "people_file"),
+        # Of users and certificates only what is no secret.
+        *("kafka_security_protocol", "kafka_sasl_mechanism", "kafka_user"),
+        *("kafka_ca_file", "kafka_certificate_file", "kafka_key_file", "clickhouse_user"),
+        *("clickhouse_ca_file", "clickhouse_certificate_file", "clickhouse_key_file"),
+        *("http_certificate_file", "http_key_file"),
     }
 )
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import ssl
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from schemas.access import own_http_tls
 from schemas.settings import Settings
 from schemas.sources import embedded_sources, load_sources
 
@@ -75,7 +77,12 @@ def pipeline_parts(settings: Settings) -> list[Part]:
             QUANYU_INSTANCE="connectors-0",
         ),
         part("monitor", "deploy.monitor", metrics("monitor"), "/metrics"),
-        part("screen", "deploy.gateway", settings.screen_port, "/healthz"),
+        Part(
+            "screen",
+            module("deploy.gateway"),
+            (settings.screen_port,),
+            lambda: http_ok(0, "/healthz", settings.screen_url, own_http_tls(settings)),
+        ),
     ]
 
 
@@ -84,12 +91,15 @@ def module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-def http_ok(port: int, path: str) -> bool:
-    """Whether a GET on loopback is answered 200."""
+def http_ok(port: int, path: str, url: str = "", tls: ssl.SSLContext | bool = True) -> bool:
+    """Whether a GET on loopback (or at ``url``) is answered 200."""
     with contextlib.suppress(httpx.HTTPError):
         # A proxy of the environment has no business on loopback.
         answer = httpx.get(
-            f"http://127.0.0.1:{port}{path}", timeout=PROBE_TIMEOUT_S, trust_env=False
+            f"{url or f'http://127.0.0.1:{port}'}{path}",
+            timeout=PROBE_TIMEOUT_S,
+            trust_env=False,
+            verify=tls,
         )
         return answer.status_code == httpx.codes.OK
     return False

@@ -38,15 +38,15 @@ def test_a_damaged_key_file_is_refused_not_used(home: Settings, content: bytes) 
     home.home.mkdir(parents=True)
     (home.home / HASH_KEY_FILE).write_bytes(content)
     with pytest.raises(QuanyuError, match=r"hash\.key: \d bytes are no key"):
-        load_hash_key(home)
+        load_hash_key(Settings(home=home.home))
 
 
 def test_the_environment_wins_and_a_short_key_is_refused(
     home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUANYU_HASH_KEY", "k" * 32)
-    assert load_hash_key(home) == b"k" * 32
+    assert load_hash_key(Settings(home=home.home)) == b"k" * 32
     assert not home.home.exists()
     monkeypatch.setenv("QUANYU_HASH_KEY", "k" * 15)
     with pytest.raises(QuanyuError, match="QUANYU_HASH_KEY: shorter than 16 bytes"):
-        load_hash_key(home)
+        load_hash_key(Settings(home=home.home))
