@@ -23,6 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.assign import TogetherAssignor
 from streams.batch import Batch
 
 SCHEME = "batch"
@@ -91,7 +92,7 @@ def _batch(records: list[Any]) -> Batch:
 
 
 class Thread(driver.AIOKafkaConsumerThread):
-    """Reads committed records only: the topics before us are written in transactions."""
+    """Reads committed records only: the topics before us are written in transactions. Keeps pairs together."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -99,6 +100,8 @@ class Thread(driver.AIOKafkaConsumerThread):
         # Faust's 1.5 s is a wait for the *next* record; a record that comes ends it at once, but a
         # rebalance would wait for it.
         consumer._fetch_max_wait_ms = 500
+        # Until it starts, a consumer can be told how its group deals out partitions.
+        consumer._partition_assignment_strategy = [TogetherAssignor]
         return consumer
 
 
