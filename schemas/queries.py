@@ -211,7 +211,10 @@ def read_query(path: Path) -> NamedQuery:
     """Read and check one file."""
     if not _NAME.match(path.stem):
         raise QuanyuError(f"{path}: a query's name is lower case letters, digits and _")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise QuanyuError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     once: dict[str, str] = {}
     drills: list[DrillDown] = []
     parameters: dict[str, Parameter] = {}

@@ -47,7 +47,7 @@ LOCK = json.loads((ROOT / "schemas/avro/ids.lock").read_text(encoding="utf-8"))
 RAW_V1_ID = next(
     entry["id"]
     for entry in LOCK["schemas"]
-    if (entry["name"], entry["version"]) == ("RawReport", 1)
+    if (entry["record"], entry["version"]) == ("RawReport", 1)
 )
 
 

@@ -1,0 +1,1 @@
+"""Generated inputs for everything that reads what strangers write."""
