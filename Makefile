@@ -1,12 +1,14 @@
 # Two commands matter: `make demo` and `make test`. Both work on a fresh machine with Python >= 3.11.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test long lint bench faults lock clean
+.PHONY: help demo test long lint bench faults fuzz soak lock clean
 
 PORT ?= 8000
 RATE ?= 50
 DURATION ?=
 ROUNDS ?= 3
+EXAMPLES ?= 90000
+HOURS ?= 4
 SEED ?= 1
 
 # Written when the environment is complete, so that the next run needs neither network nor time.
@@ -33,8 +35,14 @@ lint: $(VENV) ## Style, formatting, types
 bench: $(VENV) ## Measure this machine: speed and latency end to end
 	$(BIN)/quanyu bench
 
-faults: $(VENV) ## Kill every part of a living stack, then audit (ROUNDS=3 SEED=1)
-	$(BIN)/quanyu faults --rounds $(ROUNDS) --seed $(SEED)
+faults: $(VENV) ## Hurt every part of a living stack, then audit (ROUNDS=3 of ten faults, SEED=1, RECORD=1)
+	$(BIN)/quanyu faults --rounds $(ROUNDS) --seed $(SEED) $(if $(RECORD),--record)
+
+fuzz: $(VENV) ## Spoilt inputs for everything that reads (EXAMPLES=90000 of each: a million; SEED=1)
+	EXAMPLES=$(EXAMPLES) SEED=$(SEED) $(BIN)/python -m pytest -n 2 tests/fuzz
+
+soak: $(VENV) ## Hours at a steady rate with faults: what grows? (HOURS=4 RATE=500)
+	$(BIN)/python -m tests.faults.soak --hours $(HOURS) --rate $(if $(filter command line,$(origin RATE)),$(RATE),500)
 
 # A universal lock: one file for every Python and platform; the pins in it stay unless pyproject asks.
 lock: ## Lock the dependencies again after a change of pyproject.toml

@@ -129,9 +129,10 @@ def _tls(where: str, options: dict[str, str]) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=options.get("cafile"))
         if "certfile" in options:
             context.load_cert_chain(options["certfile"], options.get("keyfile"))
-    except OSError as error:  # ssl.SSLError is one
+    except (OSError, ValueError) as error:  # ssl.SSLError is one; a NUL in a path is the other
         named = ", ".join(f"{k}={v}" for k, v in options.items() if k != "client_id")
-        raise QuanyuError(f"{where}: {named}: {error.strerror or error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise QuanyuError(f"{where}: {named}: {why}") from None
     return context
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.faults import record
-from tests.faults.story import Report, named, recovery, run
+from tests.faults.kinds import deck
+from tests.faults.story import Report, recovery, run
 
 
 def main() -> None:
@@ -20,25 +21,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no fault begins later")
     parser.add_argument("--only", default="", help="faults whose kind or place has this in it")
+    parser.add_argument("--new", action="store_true", help="faults that no recorded run has had")
     parser.add_argument(
         "--record", action="store_true", help="add the run to tests/faults/README.md"
     )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(highlight=False, stderr=arguments.json)
-    chosen = [
-        (fault.kind, fault.place)
-        for fault in record.deck()
-        if arguments.only and arguments.only in f"{fault.kind}: {fault.place}"
-    ]
-    if arguments.only and not chosen:
-        parser.error(f"no fault has {arguments.only!r} in its name")
+    chosen = record.never_struck() if arguments.new else deck()
+    chosen = [fault for fault in chosen if arguments.only in f"{fault.kind}: {fault.place}"]
+    if not chosen:
+        parser.error(f"no fault has {arguments.only!r} in its name, or all of them have struck")
     with tempfile.TemporaryDirectory(prefix="quanyu-faults-") as folder:
         report = run(
             Path(folder),
             seed=arguments.seed,
             rounds=arguments.rounds,
-            faults=named(chosen) * arguments.rounds if chosen else None,
+            among=chosen,
             small_disks=True,
             seconds=arguments.seconds,
             say=lambda line: console.print(line, markup=False),

@@ -422,7 +422,7 @@ def deck() -> list[Fault]:
 
 #: Ten that between them touch every step, and heal at once: for every test run.
 TEN = (
-    ("kill -9", "worker"),
+    ("kill -9 at a point", "publish.produced"),
     ("kill -9 at a point", "sink.inserted"),
     ("ClickHouse refuses", "too many parts"),
     ("kill -9 at a point", "ledger.changelog@intake"),

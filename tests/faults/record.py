@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.kinds import deck
+from tests.faults.kinds import Fault, deck
 from tests.faults.story import Done, Report, recovery
 
 HERE = Path(__file__).parent
@@ -56,6 +56,12 @@ def runs() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RUNS.read_text(encoding="utf-8").splitlines()]
 
 
+def never_struck() -> list[Fault]:
+    """Faults of the deck that none of these runs has had."""
+    struck = {(fault["kind"], fault["place"]) for run in runs() for fault in run["faults"]}
+    return [fault for fault in deck() if (fault.kind, fault.place) not in struck]
+
+
 def tables() -> str:
     """The runs and the recovery times of all their faults, in Markdown."""
     kept = runs()
@@ -80,8 +86,7 @@ def tables() -> str:
             f"| {run['at']} | {run['commit']} | {run['machine']} | {run['seed']} | {len(run['faults'])} | "
             f"{run['promised']:,} | {run['outcomes']:,} | {run['seconds']:.0f} | {verdict} |"
         )
-    struck = {(fault.kind, fault.place) for fault in faults}
-    never = [f"{f.kind}: {f.place}" for f in deck() if (f.kind, f.place) not in struck]
+    never = [f"{fault.kind}: {fault.place}" for fault in never_struck()]
     lines += [
         "",
         f"Of the deck's {len(deck())} faults these have not struck in any of these runs: "
@@ -96,6 +101,3 @@ def write() -> None:
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     README.write_text(f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}", encoding="utf-8")
-
-
-__all__ = ["add", "deck", "tables", "write"]

@@ -22,7 +22,7 @@ REGRESSIONS = yaml.safe_load((Path(__file__).parent / "regressions.yaml").read_t
 @pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_ten_faults_that_touch_every_step_lose_and_double_nothing(tmp_path: Path) -> None:
-    report = run(tmp_path, seed=10, faults=named(TEN), replay_rows=5_000, say=print)
+    report = run(tmp_path, seed=10, faults=named(TEN), replay_rows=5_000, patient=False, say=print)
     assert report.ok, json.dumps(report.to_json(), ensure_ascii=False)
     assert len(report.faults) == len(TEN), report.skipped
 
