@@ -20,7 +20,7 @@ from connectors.source import Feed, Opener
 from schemas.access import hold_kafka
 from schemas.channels import load_channel, load_channels
 from schemas.errors import QuanyuError
-from schemas.metrics import COLLECTORS
+from schemas.metrics import COLLECTORS, describe_process
 from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
 
@@ -71,6 +71,7 @@ def main() -> None:
     except QuanyuError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    describe_process(settings)
     start_http_server(settings.metrics_port("connectors"), addr=settings.bind, registry=COLLECTORS)
     threads = [threading.Thread(target=feed.run, daemon=True) for feed in running]
     if not os.environ.get("QUANYU_CHANNELS"):

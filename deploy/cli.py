@@ -28,6 +28,7 @@ AREAS = (
         "duty",
         "webhooks",
         "trace",
+        "metrics",
     ),
     *("evaluate", "report", "train", "bench", "faults", "demo"),
 )

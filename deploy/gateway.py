@@ -40,6 +40,8 @@ CONTENT_SECURITY_POLICY = (
     "connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
+#: A label never holds what a stranger typed.
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
@@ -57,11 +59,15 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Response:
-        with metrics.HTTP_SECONDS.labels(_route(request.url.path), request.method).time():
-            response: Response = await call_next(request)
-        metrics.HTTP_REQUESTS.labels(
-            _route(request.url.path), request.method, str(response.status_code)
-        ).inc()
+        method = request.method if request.method in METHODS else "other"
+        labels = _route(request.url.path), method
+        status = 500  # of an exception that nobody answers
+        try:
+            with metrics.HTTP_SECONDS.labels(*labels).time():
+                response: Response = await call_next(request)
+            status = response.status_code
+        finally:
+            metrics.HTTP_REQUESTS.labels(*labels, str(status)).inc()
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
@@ -130,6 +136,7 @@ def main() -> None:
     except QuanyuError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    metrics.describe_process(settings)
     # The city takes seconds to read; whoever asks first should not wait for them.
     threading.Thread(target=app.state.suggest.warm, name="warm", daemon=True).start()
     uvicorn.run(

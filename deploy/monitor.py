@@ -21,6 +21,7 @@ from deploy.audit import AuditReport, audit
 from deploy.flows import Topology, topology
 from deploy.positions import Positions
 from deploy.silence import ChannelState, judge, learned_gap
+from deploy.vitals import watch_vitals
 from schemas import tables
 from schemas.access import hold_kafka, own_http_tls, tls_context
 from schemas.channels import load_channels
@@ -39,6 +40,7 @@ from schemas.metrics import (
     LAG_SECONDS,
     PART_UP,
     TOPIC_END,
+    describe_process,
 )
 from schemas.queries import run
 from schemas.settings import Settings, load_settings
@@ -253,10 +255,12 @@ def main() -> None:
     server, thread = start_http_server(
         settings.metrics_port("monitor"), addr=settings.bind, registry=COLLECTORS
     )
+    describe_process(settings)
     learned: dict[str, float | None] = {}
     for target, args in (
         (watch_audits, (settings, stop)),
         (watch_habits, (settings, learned, stop)),
+        (watch_vitals, (settings, stop)),
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
     log.info("watching", kafka=settings.bootstrap, clickhouse=settings.clickhouse_url)

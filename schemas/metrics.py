@@ -1,13 +1,20 @@
 """Every metric of quanyu: one typed registry; alert rules and dashboards may use only these names.
 
 Units are Prometheus base units: seconds, bytes; counters end in ``_total``. A new metric is one
-entry here; a test holds rules and dashboards against :data:`REGISTRY`.
+entry here; a test holds rules and dashboards against :data:`REGISTRY`, and ``quanyu metrics`` writes the
+page for people, deploy/prometheus/METRICS.md.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from schemas.settings import Settings
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -44,6 +51,16 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = STEP_BUCKETS
 
+    @property
+    def unit(self) -> str:
+        """What one of it is, by its name's ending, as Prometheus has it."""
+        if self.name.endswith("_timestamp_seconds") or self.name == "process_start_time_seconds":
+            return "Unix time, s"
+        units = {"_seconds": "s", "_bytes": "bytes", "_records": "records", "_offset": "offset"}
+        named = self.name.removesuffix("_total")
+        unit = next((unit for ending, unit in units.items() if named.endswith(ending)), "")
+        return unit or ("events" if self.kind == "counter" else "number")
+
 
 REGISTRY: dict[str, Metric] = {}
 COLLECTORS = CollectorRegistry(auto_describe=True)
@@ -76,13 +93,13 @@ def histogram(
     return Histogram(metric.name, metric.help, metric.labels, registry=COLLECTORS, buckets=buckets)
 
 
-# Intake of the channels (connectors)
+# Intake of the channels (connectors, screen). Rate, errors and duration of a channel are these three.
 CHANNEL_REPORTS = counter(
     "quanyu_channel_reports_total", "Raw reports confirmed by the broker.", "channel", "transport"
 )
 CHANNEL_REFUSED = counter(
     "quanyu_channel_refused_total",
-    "Requests or rows refused before Kafka, by reason.",
+    "Requests or rows refused before Kafka, by reason; ``empty`` are the monitor's heartbeats too.",
     "channel",
     "transport",
     "reason",
@@ -135,7 +152,7 @@ WEBHOOK_STATUS = gauge(
     "unit",
 )
 
-# Streams (Faust worker)
+# Streams (Faust worker). Rate, errors and duration of a stage: its records, its dead letters, its steps.
 STREAM_RECORDS = counter("quanyu_stream_records_total", "Records decided.", "agent", "topic")
 STREAM_BATCHES = counter("quanyu_stream_batches_total", "Batches committed.", "agent", "topic")
 STREAM_BATCH_RECORDS = histogram(
@@ -176,10 +193,19 @@ STREAM_FENCED = counter(
 STREAM_ASSIGNED = gauge(
     "quanyu_stream_assigned_partitions", "Partitions assigned to this worker.", "agent"
 )
+STREAM_REBALANCES = counter(
+    "quanyu_stream_rebalances_total", "Assignments of partitions that an agent was given.", "agent"
+)
 
 # Sink (Kafka to ClickHouse)
 SINK_ROWS = counter("quanyu_sink_rows_total", "Rows confirmed by ClickHouse.", "table")
 SINK_BLOCKS = counter("quanyu_sink_blocks_total", "Blocks confirmed by ClickHouse.", "table")
+SINK_BLOCK_RECORDS = histogram(
+    "quanyu_sink_block_records", "Rows in a confirmed block.", "table", buckets=SIZE_BUCKETS
+)
+SINK_REBALANCES = counter(
+    "quanyu_sink_rebalances_total", "Assignments of partitions that the sink was given."
+)
 SINK_INSERT_SECONDS = histogram(
     "quanyu_sink_insert_seconds", "One insert, accepted or refused.", "table"
 )
@@ -202,6 +228,11 @@ VISIBLE_SECONDS = histogram(
     "quanyu_report_visible_seconds",
     "From a report's receipt at its channel to its outcome being visible in ClickHouse.",
     "channel",
+    buckets=LATENCY_BUCKETS,
+)
+DISPATCH_SECONDS = histogram(
+    "quanyu_order_visible_seconds",
+    "From the receipt of a matter's first report to its first order being visible in ClickHouse.",
     buckets=LATENCY_BUCKETS,
 )
 
@@ -243,13 +274,126 @@ CHANNEL_SILENT = gauge(
     "channel",
 )
 
+# Monitor (what the parts stand on; deploy/vitals.py). What cannot be asked vanishes rather than stands still.
+HEARTBEAT_AT = gauge(
+    "quanyu_heartbeat_timestamp_seconds",
+    "Unix time when a channel's way in last answered the monitor as it should; step push: an empty batch with "
+    "the channel's key is read and refused as empty; step topic: every partition takes records.",
+    "channel",
+    "step",
+)
+BROKERS = gauge("quanyu_broker_nodes", "Brokers that the cluster says are there.")
+BROKER_UNDER_REPLICATED = gauge(
+    "quanyu_broker_under_replicated_partitions",
+    "Partitions with fewer replicas in sync than assigned.",
+)
+BROKER_OFFLINE = gauge(
+    "quanyu_broker_offline_partitions",
+    "Partitions without a leader: nothing is written or read there.",
+)
+REGISTRY_UP = gauge(
+    "quanyu_registry_up",
+    "1 when the schema registry answers; absent when none is configured.",
+    "server",
+)
+CLOCK_SKEW = gauge(
+    "quanyu_clock_skew_seconds",
+    "A server's clock minus the monitor's; true to half of the answer's time.",
+    "server",
+)
+CERTIFICATE_END = gauge(
+    "quanyu_certificate_end_timestamp_seconds",
+    "Unix time when the first certificate of a configured TLS file ends.",
+    "setting",
+)
+DISK_FREE = gauge(
+    "quanyu_disk_free_bytes", "Free space of a disk: home, or one of ClickHouse's.", "disk"
+)
+DISK_SIZE = gauge("quanyu_disk_size_bytes", "Whole size of the disk.", "disk")
+TABLE_PARTS = gauge(
+    "quanyu_table_parts", "Active parts in the fullest partition of a table.", "table"
+)
+TABLE_PARTS_LIMIT = gauge(
+    "quanyu_table_parts_limit", "Parts in one partition from which ClickHouse slows inserts down."
+)
+REVIEWS_OPEN = gauge(
+    "quanyu_reviews_open", "Reports of the last thirty days that wait for a person's review."
+)
+
 # Every process
 PART_UP = gauge("quanyu_part_up", "1 when the part answered its readiness check.", "part")
 PART_RESTARTS = gauge(
-    "quanyu_part_restarts", "Restarts of an embedded part since the stack started.", "part"
+    "quanyu_part_restarts",
+    "Restarts of an embedded part since the stack started; absent where no stack is embedded.",
+    "part",
 )
 BUILD_INFO = gauge("quanyu_build_info", "Always 1; version and city as labels.", "version", "city")
+CONFIG_INFO = gauge(
+    "quanyu_config_info",
+    "Always 1; the environment, and a digest of all settings but secrets: parts with different digests are "
+    "configured differently.",
+    "environment",
+    "digest",
+)
+MEMORY_LIMIT = gauge(
+    "quanyu_memory_limit_bytes",
+    "Memory that the process may have: its container's limit, else the machine's.",
+)
 HTTP_REQUESTS = counter(
     "quanyu_http_requests_total", "HTTP requests answered.", "route", "method", "status"
 )
 HTTP_SECONDS = histogram("quanyu_http_seconds", "HTTP request duration.", "route", "method")
+
+# Of the client library, read at each scrape (Linux): its names, our words.
+for _metric in (
+    Metric("process_cpu_seconds_total", "counter", "CPU time of the process."),
+    Metric("process_resident_memory_bytes", "gauge", "Memory that the process holds."),
+    Metric("process_virtual_memory_bytes", "gauge", "Address space of the process."),
+    Metric("process_start_time_seconds", "gauge", "When the process started."),
+    Metric("process_open_fds", "gauge", "Open files and connections of the process."),
+    Metric("process_max_fds", "gauge", "How many it may have open."),
+):
+    _register(_metric)
+ProcessCollector(registry=COLLECTORS)
+
+#: Where a container's memory limit stands (cgroup 2); ``max`` is none.
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+VERSION = "0.1.0"
+
+
+def describe_process(settings: Settings) -> None:
+    """Say what this process is: build, configuration, memory that it may have."""
+    BUILD_INFO.labels(VERSION, Path(settings.city).name).set(1)
+    CONFIG_INFO.labels(settings.environment, config_digest(settings)).set(1)
+    try:
+        limit = int(CGROUP_LIMIT.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        limit = int(psutil.virtual_memory().total)
+    MEMORY_LIMIT.set(limit)
+
+
+def config_digest(settings: Settings) -> str:
+    """Twelve digits that differ where settings differ; secrets do not go in."""
+    # A secret is dumped as stars; how loud a process logs changes nothing that it does.
+    plain = settings.model_dump(mode="json", exclude={"log_level"})
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def page() -> str:
+    """deploy/prometheus/METRICS.md: every metric with type, labels, unit and meaning."""
+    rows = [
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels)} | {m.unit} | "
+        f"{m.help.replace('``', '`')} |"
+        for m in sorted(REGISTRY.values(), key=lambda metric: metric.name)
+    ]
+    head = [
+        "# Metrics",
+        "",
+        "Written by `quanyu metrics --write` from `schemas/metrics.py`; do not edit. Every part serves "
+        "its own at `/metrics`; the scrape adds `job`, `instance` and `process`. A histogram has "
+        "`_bucket`, `_count` and `_sum`.",
+        "",
+        "| name | type | labels | unit | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows]) + "\n"

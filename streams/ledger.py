@@ -214,6 +214,7 @@ class Ledger(Generic[S]):
         for tp in self._assigned - self._owned.keys() - self._acquiring.keys():
             self._acquiring[tp] = self._start_acquiring(tp)
         metrics.STREAM_ASSIGNED.labels(self._step.name).set(len(self._assigned))
+        metrics.STREAM_REBALANCES.labels(self._step.name).inc()
 
     def _leave_if_lost(self, tp: TP, since: float) -> None:
         """The group never took back what another owner holds: join it anew instead of standing still."""

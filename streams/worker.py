@@ -80,7 +80,7 @@ def main() -> None:
         if "dispatch" in agents:
             dispatch = DispatchStep(city, codec)
             batch_agent(app, settings, dispatch, ["events"], timers=dispatch.tick)
-        metrics.BUILD_INFO.labels("0.1.0", city.name).set(1)
+        metrics.describe_process(settings)
         _answer_once_assigned(app, settings)
     except QuanyuError as error:
         raise SystemExit(f"streams.worker: {error}") from None

@@ -34,6 +34,7 @@ def main() -> int:
         sink = Sink(settings, routes(), instance=arguments.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sink.stop())
+        metrics.describe_process(settings)
         # Who sees metrics may ask it to end.
         start_http_server(settings.metrics_port("sink"), "127.0.0.1", metrics.COLLECTORS)
         # Rows come and go by the hundred thousand and make no cycles: looking through them for garbage

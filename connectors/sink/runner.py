@@ -50,7 +50,7 @@ from connectors.sink.machine import (
     Resume,
 )
 from connectors.sink.table import INSERT_TIMEOUT_S, RefusedError, Tables, UncertainError, decode
-from connectors.sink.visible import observe_visible
+from connectors.sink.visible import observe_dispatched, observe_visible
 from schemas import metrics
 from schemas.codec import default_codec
 from schemas.kafka import consumer_config
@@ -421,10 +421,13 @@ class Sink:
             return InsertFailed(retriable=True, reason=str(error))
         metrics.SINK_ROWS.labels(route.table).inc(rows.count)
         metrics.SINK_BLOCKS.labels(route.table).inc()
+        metrics.SINK_BLOCK_RECORDS.labels(route.table).observe(rows.count)
         if route.record == "ReportOutcome":
             observe_visible(
                 rows.columns["channel"], rows.columns["received_at"], int(time.time() * 1000)
             )
+        if route.record == "OrderTransition":
+            observe_dispatched(rows.columns, int(time.time() * 1000))
         return Inserted()
 
     def _count_once(self, block: Block, good: int, bad: int) -> None:
@@ -452,6 +455,7 @@ class Sink:
         if self._stopping.is_set() or self._failure is not None:
             consumer.incremental_assign([])
             return
+        metrics.SINK_REBALANCES.inc()
         starts = []
         committed = self._wait_for(lambda: consumer.committed(assigned, timeout=ASK_TIMEOUT_S))
         in_table = {

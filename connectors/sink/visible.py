@@ -1,11 +1,12 @@
 """From a report's receipt to its outcome being visible: every row observed, none sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from prometheus_client import Histogram
 
-from schemas.metrics import LATENCY_BUCKETS, VISIBLE_SECONDS
+from schemas.metrics import DISPATCH_SECONDS, LATENCY_BUCKETS, VISIBLE_SECONDS
 
 _BOUNDS = np.array(LATENCY_BUCKETS)
 
@@ -19,6 +20,20 @@ def observe_visible(channels: Sequence[str], received_at: Sequence[int], now_ms:
     names = np.array(channels)
     for name in set(channels):
         observe_many(VISIBLE_SECONDS.labels(name), ages[names == name])
+
+
+def observe_dispatched(columns: Mapping[str, Sequence[Any]], now_ms: int) -> None:
+    """Count the age of each matter whose first order these transitions make: columns of OrderTransition."""
+    opened = [
+        at
+        for at, state, sequence in zip(
+            columns["opened_at"], columns["from_state"], columns["sequence"], strict=True
+        )
+        if state == "UNKNOWN" and sequence == 1
+    ]
+    if opened:
+        ages = np.maximum(now_ms - np.array(opened, dtype=np.int64), 0) / 1000.0
+        observe_many(DISPATCH_SECONDS, ages)
 
 
 def observe_many(
