@@ -12,10 +12,13 @@ from schemas.errors import QuanyuError
 AREAS = (
     *(
         "stack",
+        "doctor",
+        "config",
         "city",
         "schemas",
         "topics",
         "tables",
+        "backup",
         "channel",
         "replay",
         "simulate",

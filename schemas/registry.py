@@ -155,6 +155,22 @@ class Registry:
             )
         return ids
 
+    def lacks(self, schemas: Mapping[Version, Any]) -> list[Version]:
+        """The versions that nobody has registered; nothing is registered."""
+        from confluent_kafka.schema_registry import Schema
+
+        return [
+            (name, version)
+            for (name, version), schema in sorted(schemas.items(), key=lambda item: item[0])
+            if self._ask(
+                f"quanyu.{name} v{version}",
+                self._client.lookup_schema,
+                f"quanyu.{name}",
+                Schema(json.dumps(schema), "AVRO"),
+            )
+            is None
+        ]
+
     def find(self, schema_id: int) -> Any:
         """The schema of an id, or None when the registry has none or it is no Avro schema."""
         found = self._ask(f"id {schema_id}", self._client.get_schema, schema_id)

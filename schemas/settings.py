@@ -1,15 +1,17 @@
-"""Typed settings of every process, from the environment (prefix ``QUANYU_``) and the home's stack file.
+"""Typed settings of every process: the environment (prefix ``QUANYU_``), then the home's ``quanyu.toml``.
 
 A secret may also stand in a file, as orchestrators mount them: ``QUANYU_KAFKA_PASSWORD_FILE`` names the file of
 ``QUANYU_KAFKA_PASSWORD``, and so for each.
 
 A process started by ``quanyu up`` and a command typed later in another shell must find the same
-ports: ``up`` writes them to ``<home>/stack.json`` and :func:`load_settings` reads them back. The
-environment always wins.
+ports: ``up`` writes them to ``<home>/stack.json`` and :func:`load_settings` reads them back, where neither
+the environment nor the file says otherwise.
 """
 
+import difflib
 import json
 import os
+import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,6 +24,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from schemas.errors import QuanyuError
 
 STACK_FILE = "stack.json"
+#: What a person writes: setting = value, without the prefix.
+SETTINGS_FILE = "quanyu.toml"
 
 
 def is_secret(field: FieldInfo) -> bool:
@@ -53,6 +57,10 @@ class SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in found.items() if value is not None}
 
 
+#: Parts that answer over HTTP.
+PartName = Literal["screen", "worker", "sink", "monitor", "connectors", "webhooks"]
+
+
 class Settings(BaseSettings):
     """One city's installation. Unset addresses mean the embedded stack on 127.0.0.1."""
 
@@ -66,6 +74,10 @@ class Settings(BaseSettings):
         description="First of the embedded stack's ports; the screen answers on it.",
     )
     bind: str = Field(default="127.0.0.1", description="Address that listening parts bind to.")
+    parts: dict[PartName, list[str]] = Field(
+        default_factory=dict,
+        description="Where parts on other machines answer (JSON): part, then its addresses; others are here.",
+    )
     city: str = Field(
         default="zhengzhou", description="City pack: a name below deploy/cities or a path."
     )
@@ -215,10 +227,18 @@ class Settings(BaseSettings):
 
     @property
     def screen_url(self) -> str:
-        """Where parts of this machine reach the screen and the push interface."""
-        scheme = "https" if self.http_certificate_file else "http"
+        """Where parts reach the screen and the push interface."""
+        return self.part_urls("screen")[0]
+
+    def part_urls(self, part: PartName) -> list[str]:
+        """Where a part answers, without a slash at the end; one on this machine unless configured."""
+        if configured := self.parts.get(part):
+            return [url.rstrip("/") for url in configured]
         host = "127.0.0.1" if self.bind in ("0.0.0.0", "::") else self.bind  # noqa: S104 # read, not bound
-        return f"{scheme}://{host}:{self.screen_port}"
+        if part != "screen":
+            return [f"http://{host}:{self.metrics_port(part)}"]
+        scheme = "https" if self.http_certificate_file else "http"
+        return [f"{scheme}://{host}:{self.screen_port}"]
 
     @property
     def keys_path(self) -> Path:
@@ -241,22 +261,49 @@ class Settings(BaseSettings):
         return self.sources_file or self.home / "sources.json"
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Settings for this process: overrides, then environment, then ``<home>/stack.json``.
+def read_settings_file(home: Path) -> dict[str, Any]:
+    """What ``<home>/quanyu.toml`` says; empty when there is none.
 
-    Raises :class:`QuanyuError` naming the variable when a value is not valid.
+    Raises :class:`QuanyuError` with the line of what is no TOML or no setting.
+    """
+    path = home / SETTINGS_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise QuanyuError(f"{path}: {error}") from None
+    for name in found:
+        if name in Settings.model_fields and name != "home":
+            continue
+        lines = enumerate(text.splitlines(), start=1)
+        line = next((n for n, words in lines if name in words.partition("=")[0]), 1)
+        if name == "home":
+            raise QuanyuError(f"{path}:{line}: home: the file lies in it; set QUANYU_HOME instead")
+        near = difflib.get_close_matches(name, list(Settings.model_fields), 1)
+        meant = f"; is {near[0]} meant?" if near else "; see quanyu config show --all"
+        raise QuanyuError(f"{path}:{line}: {name[:60]}: no setting has this name{meant}")
+    return found
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings for this process: overrides, the environment, ``<home>/quanyu.toml``, ``<home>/stack.json``.
+
+    Raises :class:`QuanyuError` naming the variable, or the file's key, when a value is not valid.
     """
     given = {k: v for k, v in overrides.items() if v is not None}
+    written: dict[str, Any] = {}
     try:
         settings = Settings(**given)
+        said = settings.model_fields_set
+        written = read_settings_file(settings.home)
         stack_file = settings.home / STACK_FILE
-        if stack_file.exists():
-            stack = json.loads(stack_file.read_text(encoding="utf-8"))
-            unset = {
-                k: v
-                for k, v in stack.items()
-                if k not in settings.model_fields_set and v is not None
-            }
+        stack = json.loads(stack_file.read_text(encoding="utf-8")) if stack_file.exists() else {}
+        known = {k: v for k, v in stack.items() if v is not None} | written
+        unset = {k: v for k, v in known.items() if k not in said}
+        written = {k: v for k, v in written.items() if k not in said}
+        if unset:
             settings = Settings(**{**unset, **given})
     except ValidationError as error:
         first = error.errors()[0]
@@ -264,6 +311,8 @@ def load_settings(**overrides: Any) -> Settings:
         name, given_value = f"QUANYU_{field.upper()}", repr(first.get("input"))
         if is_secret(Settings.model_fields[field]) or "@" in given_value:
             given_value = "a value that is not shown"
+        if field in written:
+            name = f"{SETTINGS_FILE} of the home: {field}"
         raise QuanyuError(f"{name}: {first['msg']} (got {given_value})") from None
     except json.JSONDecodeError as error:
         raise QuanyuError(

@@ -78,13 +78,19 @@ def load_topics(settings: Settings) -> list[TopicSpec]:
         raise QuanyuError(
             f"QUANYU_ENVIRONMENT={settings.environment}: {TOPICS_FILE.name} knows {known}"
         ) from None
-    raw = document["channels"]
-    entries = {raw["name"].format(channel=name): raw for name in channel_names()}
-    entries |= document["topics"]
     specs: list[TopicSpec] = []
-    for name, entry in entries.items():
+    for name, entry in load_entries().items():
         specs.extend(_expand(name, entry, settings.environment, environment))
     return sorted(specs, key=lambda spec: spec.name)
+
+
+def load_entries() -> dict[str, dict[str, Any]]:
+    """Topic → what ``topics.yaml`` says of it, a raw topic for every channel among them."""
+    document = _document()
+    raw = document["channels"]
+    raws = {raw["name"].format(channel=name): raw for name in channel_names()}
+    topics: dict[str, dict[str, Any]] = document["topics"]
+    return raws | topics
 
 
 def _document() -> Any:

@@ -1,4 +1,4 @@
-"""`quanyu up | down | status | doctor`: the embedded stack."""
+"""`quanyu up | down | status`: the embedded stack."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ STOP_LIMIT_S = 20.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add `up`, `down`, `status` and `doctor`."""
+    """Add `up`, `down` and `status`."""
 
     @app.command("up")
     def up(
@@ -85,22 +85,6 @@ def register(app: typer.Typer) -> None:
         else:
             _print(document)
         if not document["ready"]:
-            raise typer.Exit(1)
-
-    @app.command("doctor")
-    def doctor(home: Home = None, port: Port = None, as_json: AsJson = False) -> None:
-        """What this machine lacks to run the stack; exit 1 when anything. Example: quanyu doctor"""
-        from deploy.local.doctor import examine
-
-        checks = examine(load_settings(home=home, port=port))
-        ok = all(check.ok for check in checks)
-        if as_json:
-            document = {"ok": ok, "checks": [check.as_dict() for check in checks]}
-            typer.echo(json.dumps(document, ensure_ascii=False))
-        else:
-            for check in checks:
-                typer.echo(f"{'ok ' if check.ok else 'BAD'} {check.name:<11}{check.detail}")
-        if not ok:
             raise typer.Exit(1)
 
 

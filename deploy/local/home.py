@@ -15,7 +15,7 @@ import psutil
 
 from schemas.channels import channel_names
 from schemas.errors import QuanyuError
-from schemas.settings import STACK_FILE, Settings
+from schemas.settings import STACK_FILE, Settings, read_settings_file
 from schemas.sources import embedded_sources, load_sources
 
 PARTS_FILE = "parts.json"
@@ -58,7 +58,9 @@ def prepare(settings: Settings) -> None:
     home = settings.home
     (home / "logs").mkdir(parents=True, exist_ok=True)
     former = read_json(home / STACK_FILE) or {}
-    remembered = settings.model_dump(mode="json", include=set(REMEMBERED), exclude_none=True)
+    # What quanyu.toml says is not remembered, or it could not be taken back there.
+    kept = REMEMBERED - (read_settings_file(home).keys() - {"port"})
+    remembered = settings.model_dump(mode="json", include=set(kept), exclude_none=True)
     write_json(home / STACK_FILE, remembered, 0o600)
     keys = read_json(settings.keys_path) or {}
     missing = {name: secrets.token_urlsafe(24) for name in channel_names() if name not in keys}

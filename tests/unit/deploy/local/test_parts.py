@@ -1,11 +1,8 @@
-"""Which parts run, and what a machine lacks for them."""
+"""Which parts run, and on which ports."""
 
 import socket
 from pathlib import Path
 
-import pytest
-
-from deploy.local import doctor
 from deploy.local.parts import kafka_answers, pipeline_parts, storage_parts
 from schemas.settings import Settings
 
@@ -33,18 +30,3 @@ def test_two_homes_twenty_ports_apart_share_no_port(tmp_path: Path) -> None:
 def test_something_else_on_the_brokers_port_is_not_a_broker() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         assert not kafka_answers(other.getsockname()[1])
-
-
-def test_the_doctor_names_a_used_port_and_a_wrong_city(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "java", lambda _: doctor.Check("java", True, ""))
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        settings = Settings(home=tmp_path, port=port - 1, city="atlantis")
-        found = {check.name: check for check in doctor.examine(settings)}
-    assert not found["ports"].ok
-    assert str(port) in found["ports"].detail
-    assert not found["city"].ok
-    assert "atlantis" in found["city"].detail
-    assert not list(tmp_path.iterdir())
