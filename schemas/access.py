@@ -163,7 +163,11 @@ def clickhouse_files(settings: Settings) -> dict[str, Any]:
 
 def clickhouse_options(settings: Settings) -> dict[str, Any]:
     """Address, user and TLS of a ClickHouse client, for ``clickhouse_connect.get_client``."""
-    options: dict[str, Any] = {"dsn": settings.clickhouse_url, **clickhouse_files(settings)}
+    # The driver takes no scheme from an address: without the interface it would speak plain HTTP to any port.
+    scheme = settings.clickhouse_url.partition("://")[0]
+    options: dict[str, Any] = {
+        "dsn": settings.clickhouse_url, "interface": scheme, **clickhouse_files(settings)
+    }  # fmt: skip
     if settings.clickhouse_user:
         secret = settings.clickhouse_password
         options["username"] = settings.clickhouse_user
@@ -181,7 +185,7 @@ def clickhouse_remedy(settings: Settings, error: BaseException) -> str:
         return "its certificate is not trusted: check QUANYU_CLICKHOUSE_CA_FILE and the host's name"
     if "AUTHENTICATION_FAILED" in said or "Authentication failed" in said:
         return "check QUANYU_CLICKHOUSE_USER and QUANYU_CLICKHOUSE_PASSWORD (or its _FILE)"
-    if "SSL" in said:
+    if "SSL" in said or "Connection aborted" in said:
         return (
             "check that QUANYU_CLICKHOUSE is an https address with TLS, and "
             "QUANYU_CLICKHOUSE_CERTIFICATE_FILE where the server wants one"

@@ -1,10 +1,11 @@
-"""`quanyu topics diff | apply`: topics as code."""
+"""`quanyu topics diff | apply | acls`: topics as code, and who may do what with them."""
 
 import json
 from typing import Annotated
 
 import typer
 
+from schemas.errors import QuanyuError
 from schemas.settings import load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
@@ -33,6 +34,34 @@ def register(app: typer.Typer) -> None:
         from schemas import topics
 
         _say(topics.apply(load_settings()), as_json, "done", "nothing to do")
+
+    @group.command("acls")
+    def acls(
+        format_: Annotated[
+            str, typer.Option("--format", help="kafka-acls (commands) or strimzi (KafkaUsers).")
+        ] = "kafka-acls",
+        cluster: Annotated[
+            str, typer.Option(help="Of strimzi: name of the Kafka cluster.")
+        ] = "kafka",
+        as_json: AsJson = False,
+    ) -> None:
+        """Print what each part's Kafka user may do, and no more.
+
+        Example: quanyu topics acls --format strimzi
+        """
+        from dataclasses import asdict
+
+        from schemas.acls import as_commands, as_strimzi, load_acls
+
+        if format_ not in ("kafka-acls", "strimzi"):
+            raise QuanyuError(f"--format {format_!r}: use kafka-acls or strimzi")
+        found = load_acls()
+        if as_json:
+            typer.echo(json.dumps({"acls": [asdict(acl) for acl in found]}))
+        else:
+            typer.echo(
+                as_strimzi(found, cluster) if format_ == "strimzi" else as_commands(found), nl=False
+            )
 
 
 def _say(lines: list[str], as_json: bool, name: str, nothing: str) -> None:
