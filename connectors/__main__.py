@@ -12,15 +12,15 @@ import sys
 import threading
 
 import structlog
-from prometheus_client import start_http_server
 
 from connectors import webhooks
 from connectors.publish import Publisher
 from connectors.source import Feed, Opener
+from schemas import probes
 from schemas.access import hold_kafka
 from schemas.channels import load_channel, load_channels
 from schemas.errors import QuanyuError
-from schemas.metrics import COLLECTORS, describe_process
+from schemas.metrics import describe_process
 from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
 
@@ -72,8 +72,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     describe_process(settings)
-    start_http_server(settings.metrics_port("connectors"), addr=settings.bind, registry=COLLECTORS)
-    threads = [threading.Thread(target=feed.run, daemon=True) for feed in running]
+    threads = [threading.Thread(target=feed.run, daemon=True, name=feed.name) for feed in running]
     if not os.environ.get("QUANYU_CHANNELS"):
         threads.append(
             threading.Thread(
@@ -82,6 +81,13 @@ def main() -> None:
         )
     for thread in threads:
         thread.start()
+
+    def ended() -> str:
+        # A feed goes on after every error: one that ended did so by something that it cannot mend.
+        dead = [] if stop.is_set() else [t.name for t in threads if not t.is_alive()]
+        return f"ended: {', '.join(dead)}" if dead else ""
+
+    probes.serve(settings, "connectors", stuck=ended, starting=lambda: "")
     log.info("connectors run", feeds=len(running))
     stop.wait()
     for thread in threads:

@@ -102,6 +102,7 @@ class Feed:
         self._address, self._opener = address, opener
         self._publisher, self._stop = publisher, stop
         self._labels = (spec.name, transport)
+        self.name = f"{spec.name}.{transport}"
         self._failures = 0
 
     def run(self) -> None:

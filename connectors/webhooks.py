@@ -28,11 +28,10 @@ from typing import Any
 import httpx
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from prometheus_client import start_http_server
 
 from connectors.signature import sign
 from connectors.webhook_schedule import Answer, Delivery, Schedule, Step
-from schemas import metrics
+from schemas import metrics, probes
 from schemas.codec import Codec, DecodeError, default_codec
 from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
 from schemas.errors import QuanyuError
@@ -482,9 +481,7 @@ def main() -> None:
     except QuanyuError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    start_http_server(
-        settings.metrics_port("webhooks"), addr=settings.bind, registry=metrics.COLLECTORS
-    )
+    probes.serve(settings, "webhooks", stuck=lambda: "", starting=lambda: "")
     run(settings, stop)
 
 

@@ -79,6 +79,12 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     async def healthz() -> PlainTextResponse:
         return PlainTextResponse("ok\n")
 
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> PlainTextResponse:
+        # Without Kafka or ClickHouse it still shows and says what is wrong: only the city must be read.
+        read = app.state.suggest.warmed
+        return PlainTextResponse("ok\n" if read else "reads the city\n", 200 if read else 503)
+
     @app.get("/metrics", include_in_schema=False)
     async def exposition() -> Response:
         return Response(generate_latest(metrics.COLLECTORS), media_type=CONTENT_TYPE_LATEST)
@@ -110,6 +116,7 @@ def _route(path: str) -> str:
         "orders",
         "trail",
         "healthz",
+        "readyz",
         "metrics",
         "",
     )

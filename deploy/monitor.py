@@ -15,14 +15,13 @@ from collections.abc import Callable, Mapping
 import httpx
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from prometheus_client import start_http_server
 
 from deploy.audit import AuditReport, audit
 from deploy.flows import Topology, topology
 from deploy.positions import Positions
 from deploy.silence import ChannelState, judge, learned_gap
 from deploy.vitals import watch_vitals
-from schemas import tables
+from schemas import probes, tables
 from schemas.access import hold_kafka, own_http_tls, tls_context
 from schemas.channels import load_channels
 from schemas.city import load_city
@@ -35,7 +34,6 @@ from schemas.metrics import (
     CHANNEL_LEARNING,
     CHANNEL_SILENT,
     CHANNEL_USUAL_GAP,
-    COLLECTORS,
     LAG_RECORDS,
     LAG_SECONDS,
     PART_UP,
@@ -66,15 +64,17 @@ FROM_KAFKA = (
 )
 #: Seconds for one answer; a part that needs longer is not well.
 ANSWER_SECONDS = 3.0
+#: A round asks a handful of servers, each for a few seconds at most.
+STUCK_S = 180.0
 
 
-def probes(settings: Settings) -> dict[str, str]:
+def addresses(settings: Settings) -> dict[str, list[str]]:
     """Where each part that speaks HTTP says that it is ready."""
     return {
-        "screen": f"{settings.screen_url}/healthz",
-        "clickhouse": f"{settings.clickhouse_url.rstrip('/')}/ping",
-        "worker": f"http://{settings.bind}:{settings.metrics_port('worker')}/metrics",
-        "sink": f"http://{settings.bind}:{settings.metrics_port('sink')}/metrics",
+        "screen": [f"{settings.screen_url}/healthz"],
+        "clickhouse": [f"{settings.clickhouse_url.rstrip('/')}/ping"],
+        "worker": [f"{url}/readyz" for url in settings.part_urls("worker")],
+        "sink": [f"{url}/readyz" for url in settings.part_urls("sink")],
     }
 
 
@@ -90,11 +90,11 @@ def asking(settings: Settings) -> httpx.Client:
 
 
 def read_parts(client: httpx.Client, settings: Settings) -> dict[str, bool]:
-    """Which parts answer."""
+    """Which parts answer, at each of their addresses."""
     up = {}
-    for part, url in probes(settings).items():
+    for part, urls in addresses(settings).items():
         try:
-            up[part] = client.get(url).status_code == httpx.codes.OK
+            up[part] = all(client.get(url).status_code == httpx.codes.OK for url in urls)
         except httpx.HTTPError:
             up[part] = False
     return up
@@ -207,13 +207,19 @@ def watch_audits(settings: Settings, stop: threading.Event) -> None:
         level("audit", clean=report.clean, quiet=report.quiet, seconds=report.seconds, wrong=wrong)
 
 
-def watch(settings: Settings, learned: Mapping[str, float | None], stop: threading.Event) -> None:
+def watch(
+    settings: Settings,
+    learned: Mapping[str, float | None],
+    stop: threading.Event,
+    pulse: probes.Pulse,
+) -> None:
     """Read lag, channels and parts every :data:`INTERVAL` until told to stop."""
     positions: Positions | None = None
     states: dict[str, ChannelState] = {}
     kafka_up = True
     with asking(settings) as client:
         while not stop.is_set():
+            pulse.beat()
             for part, up in read_parts(client, settings).items():
                 PART_UP.labels(part).set(up)
             try:
@@ -252,9 +258,8 @@ def main() -> None:
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
-    server, thread = start_http_server(
-        settings.metrics_port("monitor"), addr=settings.bind, registry=COLLECTORS
-    )
+    pulse = probes.Pulse(STUCK_S)
+    close = probes.serve(settings, "monitor", stuck=pulse.stuck, starting=lambda: "")
     describe_process(settings)
     learned: dict[str, float | None] = {}
     for target, args in (
@@ -264,9 +269,8 @@ def main() -> None:
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
     log.info("watching", kafka=settings.bootstrap, clickhouse=settings.clickhouse_url)
-    watch(settings, learned, stop)
-    server.shutdown()
-    thread.join()
+    watch(settings, learned, stop, pulse)
+    close()
     # An audit under way only reads: it may be dropped where it stands.
     log.info("stopped")
 

@@ -243,7 +243,7 @@ def router(
         """
         fresh, monitor, connectors = await asyncio.gather(
             answer("data_as_of", {}),
-            *(samples(parts, settings.metrics_port(part)) for part in ("monitor", "connectors")),
+            *(samples(parts, settings.part_urls(part)) for part in ("monitor", "connectors")),
         )
         return JSONResponse(
             {
@@ -265,15 +265,16 @@ def _drawn(city: str, parent: str) -> tuple[bytes, str]:
     return body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
-async def samples(client: httpx.AsyncClient, port: int) -> Samples:
-    """What a part says of lag, channels and connectors; empty when it does not answer."""
-    try:
-        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
-    except httpx.HTTPError:
-        return {}
+async def samples(client: httpx.AsyncClient, urls: Sequence[str]) -> Samples:
+    """What a part says of lag, channels and connectors; nothing of an address that does not answer."""
     found = defaultdict[str, list[tuple[Mapping[str, str], float]]](list)
-    for subject, name, labels, value in _SAMPLE.findall(text):
-        found[subject + name].append((dict(_LABEL.findall(labels)), float(value)))
+    for url in urls:
+        try:
+            text = (await client.get(f"{url}/metrics")).text
+        except httpx.HTTPError:
+            continue
+        for subject, name, labels, value in _SAMPLE.findall(text):
+            found[subject + name].append((dict(_LABEL.findall(labels)), float(value)))
     return found
 
 

@@ -479,6 +479,7 @@ class Service:
         self._adviser: Adviser | None = None
         self._client: Client | None = None
         self._paused_until = 0.0
+        self.warmed = False
         self._said: dict[str, Row] = {}
         self._reader: Client | None = None
         self._open = OpenEvents(self._changed)
@@ -502,6 +503,7 @@ class Service:
         # The city stays; to look through it for garbage would stop everybody for a tenth of a second.
         gc.collect()
         gc.freeze()
+        self.warmed = True
 
     def events(self, nearby: Mapping[str, str | int]) -> list[dict[str, Any]] | None:
         """Open events as ``events_nearby`` tells them, with opening reports; None when ClickHouse does not

@@ -15,11 +15,11 @@ from deploy.positions import Positions
 from schemas.codec import Codec, DecodeError, default_codec
 from schemas.dead_letter import PREFIX
 from schemas.errors import QuanyuError
-from schemas.settings import Settings
+from schemas.settings import PartName, Settings
 from schemas.webhooks import Endpoint, read_webhooks, unit_entry
 
 #: Processes that may run the webhooks, by the name of their metrics port.
-PROCESSES = ("connectors", "webhooks")
+PROCESSES: tuple[PartName, ...] = ("connectors", "webhooks")
 METRIC = "quanyu_webhook_"
 ANSWER_S = 3.0
 #: An endpoint that fails so often in a row is left alone for this time.
@@ -104,10 +104,9 @@ def states(settings: Settings) -> list[State]:
 
 def _measured(settings: Settings) -> dict[tuple[str, str, str], float] | None:
     """The webhooks' metrics by name, unit and result; None when nobody who runs them answers."""
-    for process in PROCESSES:
-        url = f"http://{settings.bind}:{settings.metrics_port(process)}/metrics"
+    for url in (url for process in PROCESSES for url in settings.part_urls(process)):
         try:
-            text = httpx.get(url, timeout=ANSWER_S, trust_env=False).text
+            text = httpx.get(f"{url}/metrics", timeout=ANSWER_S, trust_env=False).text
         except httpx.HTTPError:
             continue
         found = {

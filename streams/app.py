@@ -1,5 +1,6 @@
 """The Faust app: fails fast, reads committed records, leaves topics to topics.yaml."""
 
+import asyncio
 import os
 import threading
 from typing import Any
@@ -8,6 +9,7 @@ import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
 from schemas.access import kafka_tls, kafka_user
+from schemas.probes import Pulse
 from schemas.settings import Settings
 from streams.ledger import Ledger, fail_fast
 from streams.transport import SCHEME, Limits
@@ -15,6 +17,8 @@ from streams.transport import SCHEME, Limits
 APP_ID = "quanyu-streams"
 #: After SIGTERM: finish or abandon the batch at hand, leave the group.
 STOP_LIMIT_S = 9.0
+#: An event loop that did not turn for so long will not; a batch holds it for a second at most.
+STUCK_S = 60.0
 
 
 class FailFastApp(faust.App):
@@ -29,7 +33,18 @@ class FailFastApp(faust.App):
         self.batch_topics: dict[str, Limits] = {}
         #: The ledgers of its batch agents.
         self.ledgers: list[Ledger[Any]] = []
+        self.pulse = Pulse(STUCK_S)
         super().__init__(*args, **kwargs)
+
+    async def on_first_start(self) -> None:
+        """Begin to prove that the event loop turns."""
+        self.add_future(self._beat())
+        await super().on_first_start()
+
+    async def _beat(self) -> None:
+        while not self.should_stop:
+            self.pulse.beat()
+            await asyncio.sleep(1.0)
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
         fail_fast("agent_failed", agent=str(agent.name), error=repr(exc), exc_info=exc)

@@ -10,9 +10,8 @@ import logging
 from typing import Any, cast
 
 import structlog
-from prometheus_client import start_http_server
 
-from schemas import metrics
+from schemas import metrics, probes
 from schemas.access import hold_kafka
 from schemas.channels import channel_names
 from schemas.city import load_city
@@ -30,19 +29,23 @@ from streams.merge.decide import MergeStep
 AGENTS = ("intake", "merge", "dispatch")
 
 
-def _answer_once_assigned(app: FailFastApp, settings: Settings) -> None:
-    """Serve the metrics, which is how the worker is known to be ready, once it has its partitions."""
-    serving: list[asyncio.Task[None]] = []
-
-    async def serve() -> None:
-        await asyncio.gather(*(ledger.ready() for ledger in app.ledgers))
-        start_http_server(settings.metrics_port("worker"), settings.bind, metrics.COLLECTORS)
+def _answer(app: FailFastApp, settings: Settings) -> None:
+    """Serve metrics and probes; the worker is ready once its first assignment's state is read."""
+    waiting = ["its group has given it no partitions yet"]
+    settling: list[asyncio.Task[None]] = []
 
     async def assigned(*_: Any, **__: Any) -> None:
-        if not serving:
-            serving.append(asyncio.create_task(serve()))
+        if not settling:
+            waiting[:] = ["it reads the state of its partitions"]
+            settling.append(asyncio.create_task(settle()))
+
+    async def settle() -> None:
+        for ledger in app.ledgers:
+            await ledger.ready()
+        waiting.clear()
 
     app.on_partitions_assigned.connect(cast(Any, assigned), weak=False)
+    probes.serve(settings, "worker", stuck=app.pulse.stuck, starting=lambda: "".join(waiting))
 
 
 def main() -> None:
@@ -81,9 +84,11 @@ def main() -> None:
             dispatch = DispatchStep(city, codec)
             batch_agent(app, settings, dispatch, ["events"], timers=dispatch.tick)
         metrics.describe_process(settings)
-        _answer_once_assigned(app, settings)
+        _answer(app, settings)
     except QuanyuError as error:
         raise SystemExit(f"streams.worker: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"streams.worker: the metrics port is not free: {error}") from None
     # Batches make no cycles, but hundreds of thousands of open events are live: looking through them for
     # garbage at Python's default rate costs several per cent of all time.
     gc.collect()

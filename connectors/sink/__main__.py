@@ -8,10 +8,9 @@ import signal
 import sys
 
 import structlog
-from prometheus_client import start_http_server
 
 from connectors.sink.runner import Sink, routes
-from schemas import metrics
+from schemas import metrics, probes
 from schemas.access import hold_kafka
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
@@ -36,7 +35,7 @@ def main() -> int:
             signal.signal(number, lambda *_: sink.stop())
         metrics.describe_process(settings)
         # Who sees metrics may ask it to end.
-        start_http_server(settings.metrics_port("sink"), "127.0.0.1", metrics.COLLECTORS)
+        probes.serve(settings, "sink", stuck=sink.pulse.stuck, starting=sink.starting)
         # Rows come and go by the hundred thousand and make no cycles: looking through them for garbage
         # at Python's default rate costs several per cent of all time.
         gc.collect()

@@ -54,6 +54,7 @@ from connectors.sink.visible import observe_dispatched, observe_visible
 from schemas import metrics
 from schemas.codec import default_codec
 from schemas.kafka import consumer_config
+from schemas.probes import Pulse
 from schemas.settings import Settings
 from schemas.topics import TOPICS_FILE, dlq_topic
 
@@ -75,6 +76,8 @@ START_PATIENCE_S = 150.0
 #: Longer than this is not slow but lost: a commit is asked for again, a thread that never returns
 #: is ended with its process. Both are harmless, the range is recorded.
 COMMIT_PATIENCE_S = 10.0
+#: The main thread turns some hundred times a second, and waits for one answer for seconds at most.
+STUCK_S = 60.0
 INSERT_PATIENCE_S = 4 * INSERT_TIMEOUT_S
 #: Inserts at once: more than cores, because half of an insert is waiting.
 INSERT_THREADS = 4
@@ -166,6 +169,8 @@ class Sink:
         self._in_flight = 0
         self._proven_at: dict[Key, float] = {}
         self._alive_at = _clock()
+        self.pulse = Pulse(STUCK_S)
+        self._assigned = False
         self._stopping = threading.Event()
         self._failure: str | None = None
         config = {
@@ -185,6 +190,10 @@ class Sink:
     def stop(self) -> None:
         """Drain and end; safe from a signal handler or another thread."""
         self._stopping.set()
+
+    def starting(self) -> str:
+        """Why it does not work yet: tables and a first assignment, which may be empty, come first."""
+        return "" if self._assigned else "its group has given it no partitions yet"
 
     def run(self) -> int:
         """Exit code: 0 after :meth:`stop`, 70 when the sink must not go on.
@@ -242,6 +251,7 @@ class Sink:
         if now - self._alive_at > FREEZE_LIMIT_S:
             self._die(f"frozen for {now - self._alive_at:.1f} s, longer than the session allows")
         self._alive_at = now
+        self.pulse.beat()
         return now
 
     def _die(self, reason: str) -> None:
@@ -494,6 +504,7 @@ class Sink:
             starts.append(TopicPartition(entry.topic, entry.partition, start.offset))
             metrics.SINK_POSITION.labels(*_labels(key)).set(start.offset)
         consumer.incremental_assign(starts)
+        self._assigned = True
         self._still_alive()
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:

@@ -67,16 +67,16 @@ def pipeline_parts(settings: Settings) -> list[Part]:
     metrics = settings.metrics_port
     return [
         # Static members of their groups: restarted, they have their partitions back at once.
-        part("worker", "streams.worker", metrics("worker"), "/metrics", QUANYU_INSTANCE="worker-0"),
-        part("sink", "connectors.sink", metrics("sink"), "/metrics", QUANYU_INSTANCE="sink-0"),
+        part("worker", "streams.worker", metrics("worker"), "/readyz", QUANYU_INSTANCE="worker-0"),
+        part("sink", "connectors.sink", metrics("sink"), "/readyz", QUANYU_INSTANCE="sink-0"),
         part(
             "connectors",
             "connectors",
             metrics("connectors"),
-            "/metrics",
+            "/readyz",
             QUANYU_INSTANCE="connectors-0",
         ),
-        part("monitor", "deploy.monitor", metrics("monitor"), "/metrics"),
+        part("monitor", "deploy.monitor", metrics("monitor"), "/readyz"),
         Part(
             "screen",
             module("deploy.gateway"),

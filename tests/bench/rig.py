@@ -73,12 +73,12 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def wait_answers(port: int, limit_s: float = 30.0) -> None:
-    """Until a metrics port answers."""
+    """Until a part is ready."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         with contextlib.suppress(httpx.HTTPError):
-            httpx.get(f"http://127.0.0.1:{port}/metrics")
-            return
+            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == httpx.codes.OK:
+                return
         time.sleep(0.1)
     raise RuntimeError(f"nothing answers on port {port}")
 

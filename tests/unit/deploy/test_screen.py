@@ -39,7 +39,7 @@ def read(answer: str | Callable[[httpx.Request], httpx.Response]) -> Samples:
 
     async def ask() -> Samples:
         async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
-            return await samples(client, 1)
+            return await samples(client, ["http://monitor"])
 
     return asyncio.run(ask())
 
