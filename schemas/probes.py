@@ -53,7 +53,7 @@ def serve(settings: Settings, part: str, *, stuck: Probe, starting: Probe) -> Ca
 
     Raises :class:`OSError` when the port is taken.
     """
-    answers = {"/healthz": stuck, "/readyz": lambda: stuck() or starting()}
+    answers: dict[str, Probe] = {"/healthz": stuck, "/readyz": lambda: stuck() or starting()}
     exposition: Any = make_wsgi_app(COLLECTORS)
 
     def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
