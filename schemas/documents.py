@@ -33,6 +33,9 @@ def read_document(path: Path, model: type[M], **fixed: Any) -> M:
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise QuanyuError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    except (ValueError, RecursionError) as error:
+        # 2026-02-30, or a number of thousands of digits: YAML takes it for what it is not.
+        raise QuanyuError(f"{path}: {error}; put a value that is a text in quotes") from None
     if not isinstance(document, dict):
         raise QuanyuError(f"{path}:1: must be a mapping of fields")
     twice = sorted(document.keys() & fixed.keys())

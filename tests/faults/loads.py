@@ -95,9 +95,10 @@ class Push(Load):
 
     channel = "hotline12345"
 
-    def __init__(self, stack: Stack, seed: int, batch: int = 50, pause_s: float = 0.08) -> None:
+    def __init__(self, stack: Stack, seed: int, rate: float = 500.0, batch: int = 50) -> None:
+        """``rate``: reports a second, as far as they are taken; what was missed is not made good."""
         super().__init__(stack, seed)
-        self.batch, self.pause_s = batch, pause_s
+        self.batch, self.gap_s, self.due = batch, batch / rate, time.monotonic()
         keys = json.loads((stack.home / "keys.json").read_text(encoding="utf-8"))
         self.client = httpx.Client(
             base_url=stack.url,
@@ -111,7 +112,9 @@ class Push(Load):
         batch = [row(f"H{number + i:07d}", self.rng) for i in range(self.batch)]
         self.push(batch)
         self.former = batch
-        self.end.wait(self.pause_s)
+        now = time.monotonic()
+        self.due = max(self.due + self.gap_s, now)
+        self.end.wait(self.due - now)
         return number + self.batch
 
     def push(self, batch: list[dict[str, str]]) -> None:

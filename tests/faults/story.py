@@ -134,9 +134,33 @@ def run(
     from the one before; else they come one upon the other, and only the end has to be well.
     """
     begun = time.monotonic()
-    rng = random.Random(seed)
     report = Report(seed=seed, rounds=rounds)
+    rng = random.Random(seed)
     drawn_faults = list(faults or drawn(rng, among or kinds.deck(), rounds * ROUND))
+    with opened(home, rng, seed, report, small_disks, replay_rows=replay_rows) as (scene, loads):
+        probe = Probe(scene.stack)
+        for number, fault in enumerate(drawn_faults):
+            if time.monotonic() - begun > seconds or any(load.error for load in loads):
+                break
+            waits = probe if patient or number + 1 == len(drawn_faults) else None
+            strike(scene, report, fault, waits, f"{number + 1}/{len(drawn_faults)}", say)
+        settle(home, scene, report, [*loads, probe], say)
+        report.seconds = round(time.monotonic() - begun, 1)
+    return report
+
+
+@contextlib.contextmanager
+def opened(
+    home: Path,
+    rng: random.Random,
+    seed: int,
+    report: Report,
+    small_disks: bool,
+    *,
+    rate: float = 500.0,
+    replay_rows: int = 20_000,
+) -> Iterator[tuple[Scene, list[Load]]]:
+    """A stack with its wires, under load. ``replay_rows`` 0: no files at full speed beside the steady load."""
     stack = WiredStack(home / "stack", free_base_port(rng, PORTS))
     port = stack.port
     wires = [Wire(f"kafka:{p}", kafka_wire(port, p), listener(port, p)) for p in WIRED]
@@ -147,7 +171,7 @@ def run(
         Network(wires) as network,
         stack.running(),
     ):
-        push = Push(stack, seed)
+        push = Push(stack, seed, rate)
         replay = Replay(
             stack,
             seed + 1,
@@ -155,33 +179,38 @@ def run(
             lambda: sum(len(load.confirmed) for load in loads) - _outcomes(stack),
             replay_rows,
         )
-        loads: list[Load] = [push, replay, Drop(stack, seed + 2), Device(stack, seed + 3)]
+        loads: list[Load] = [push, Drop(stack, seed + 2), Device(stack, seed + 3)]
+        loads += [replay] if replay_rows else []
         for load in loads:
             load.start()
-        scene = Scene(stack, network, push, replay, rng, small)
-        probe = Probe(stack)
-        for number, fault in enumerate(drawn_faults):
-            if time.monotonic() - begun > seconds or any(load.error for load in loads):
-                break
-            waits = probe if patient or number + 1 == len(drawn_faults) else None
-            _one(scene, report, fault, waits, f"{number + 1}/{len(drawn_faults)}", say)
-        for load in loads:
+        yield Scene(stack, network, push, replay, rng, small), loads
+
+
+def settle(
+    home: Path,
+    scene: Scene,
+    report: Report,
+    loads: Sequence["Load | Probe"],
+    say: Callable[[str], None],
+) -> None:
+    """End the loads, wait until quiet, and judge; the logs of what did not end well are kept."""
+    stack = scene.stack
+    for load in loads:
+        if isinstance(load, Load):
             load.finish()
             if load.error:
                 report.problems.append(load.error)
-        with contextlib.suppress(OSError, ValueError):
-            report.restarts = {n: p["restarts"] for n, p in stack.recorded().items()}
-        say("quiet, then the audit")
-        _hold_against_truth(stack, report, [*loads, probe])
-        report.seconds = round(time.monotonic() - begun, 1)
-        if report.problems:
-            kept = Path(f"{home}-failed-{seed}")
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(stack.home / "logs", kept / "logs")
-            for log in stack.home.glob("*.log"):
-                shutil.copy(log, kept)
-            say(f"logs kept in {kept}")
-    return report
+    with contextlib.suppress(OSError, ValueError):
+        report.restarts = {n: p["restarts"] for n, p in stack.recorded().items()}
+    say("quiet, then the audit")
+    _hold_against_truth(stack, report, loads)
+    if report.problems:
+        kept = Path(f"{home}-failed-{report.seed}")
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(stack.home / "logs", kept / "logs")
+        for log in stack.home.glob("*.log"):
+            shutil.copy(log, kept)
+        say(f"logs kept in {kept}")
 
 
 @contextlib.contextmanager
@@ -249,7 +278,7 @@ class Probe:
         return time.monotonic() - started
 
 
-def _one(
+def strike(
     scene: Scene,
     report: Report,
     fault: Fault,
@@ -257,6 +286,7 @@ def _one(
     number: str,
     say: Callable[[str], None],
 ) -> None:
+    """One fault, once more reports were confirmed; with a probe, until the stack has recovered from it."""
     name = f"{fault.kind}: {fault.place}"
     before = len(scene.push.confirmed)
     if not until(
