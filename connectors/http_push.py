@@ -11,20 +11,18 @@ no character: in a text it becomes U+FFFD, in an id it is refused, since two ids
 
 import asyncio
 import contextlib
-import hmac
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
@@ -44,6 +42,7 @@ from connectors.refusal import Refusal, Refused
 from schemas import metrics
 from schemas.channels import ChannelSpec, HttpTransport, channel_names, load_channel, load_channels
 from schemas.ids import report_id
+from schemas.keys import Keys
 from schemas.secrets import load_hash_key, trail_secret
 from schemas.settings import Settings
 from schemas.texts import clean
@@ -59,7 +58,6 @@ DEPTH_LIMIT = 20
 #: Pushes that are read and published at once; the others wait, and never for the screen's threads.
 THREADS = 32
 TRANSPORT = "http_push"
-_KEYS = TypeAdapter(dict[str, str | list[str]])
 
 
 class Accepted(BaseModel):
@@ -68,43 +66,6 @@ class Accepted(BaseModel):
     accepted: int = Field(description="Reports that the broker confirmed.")
     reports: list[str] = Field(description="report_id of each, in the order sent.")
     secrets: list[str] = Field(description="With which the citizen of each follows it: /trail.")
-
-
-class Keys:
-    """Channels' keys, read again when their file changes, so that keys rotate without restart.
-
-    A channel has one key, or a list of which each is good: first the new one is added, then every sender
-    moves to it, then the old one is taken out.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read_at: tuple[int, int] | None = None
-        self._keys: dict[str, list[str]] = {}
-
-    def of(self, channel: str) -> list[str]:
-        """The channel's keys, none of them empty; senders of ours use the first."""
-        self._refresh()
-        return self._keys.get(channel, [])
-
-    def accepts(self, channel: str, key: str) -> bool:
-        """Whether ``key`` is one of the channel's, in constant time."""
-        given = key.encode()
-        return sum(hmac.compare_digest(known.encode(), given) for known in self.of(channel)) > 0
-
-    def _refresh(self) -> None:
-        try:
-            stat = self._path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-            if stamp != self._read_at:
-                found = _KEYS.validate_json(self._path.read_bytes(), strict=True)
-                self._keys = {
-                    channel: [key for key in ([keys] if isinstance(keys, str) else keys) if key]
-                    for channel, keys in found.items()
-                }
-                self._read_at = stamp
-        except (OSError, ValidationError):
-            self._keys, self._read_at = {}, None
 
 
 def router(settings: Settings, publisher: Publisher) -> APIRouter:
@@ -121,7 +82,7 @@ def router(settings: Settings, publisher: Publisher) -> APIRouter:
         if time.monotonic() - since > CONFIRM_TIMEOUT_S:
             # Its sender is about to give up; those behind it have waited for as long.
             raise _not_now("broker_behind", "too many requests wait for the broker", 5)
-        with _signed(spec, headers, body, secrets, replays):
+        with _signed(spec, headers, body, keys, secrets, replays):
             payloads: list[bytes | None]
             if _media_type(headers) in FORM_TYPES:
                 form = read_form(spec, body, headers["content-type"])
@@ -254,6 +215,7 @@ def _signed(
     spec: ChannelSpec,
     headers: Headers,
     body: bytes,
+    keys: Keys,
     secrets: list[str],
     replays: signature.Replays,
 ) -> Iterator[None]:
@@ -267,6 +229,7 @@ def _signed(
         left_s = int(timestamp) + signature.WINDOW_S - time.time()
         with replays.once(digest, left_s + 1.0):
             yield
+        keys.used(spec.name, signature.signer(secrets, timestamp, digest, body))
     except signature.BadSignature as error:
         raise Refused(401, error.reason, str(error)) from None
     except signature.NotNow as error:

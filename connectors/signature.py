@@ -76,6 +76,12 @@ def verified(secrets: Sequence[str], timestamp: str, signature: str, body: bytes
     return given
 
 
+def signer(secrets: Sequence[str], timestamp: str, digest: bytes, body: bytes) -> str:
+    """Which of the secrets made a verified digest."""
+    made = (s for s in secrets[:-1] if hmac.compare_digest(_digest(s, timestamp, body), digest))
+    return next(made, secrets[-1])
+
+
 def _digest(secret: str, timestamp: str, body: bytes) -> bytes:
     made = hmac.new(secret.encode(), digestmod=hashlib.sha256)
     made.update(f"{timestamp}.".encode())

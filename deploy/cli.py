@@ -25,6 +25,7 @@ AREAS = (
         "audit",
         "dlq",
         "people",
+        "keys",
         "event",
         "review",
         "order",

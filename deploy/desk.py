@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
+import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import KafkaException, Message, Producer
 
@@ -20,7 +21,10 @@ from schemas.errors import QuanyuError
 from schemas.kafka import producer_config
 from schemas.queries import connect, run
 from schemas.settings import Settings
+from streams.asked import OUTCOMES
 from streams.intake.privacy import mask
+
+log = structlog.get_logger("desk")
 
 #: Links that an action brings along; an event with more reports is not taken apart by hand.
 LINKS_LIMIT = 20_000
@@ -51,6 +55,19 @@ class Unavailable(Exception):
 def action_id(actor: Actor, key: str = "") -> str:
     """A new id, or the one of an actor's own ``key``: what is sent twice with it is one action."""
     return ids.action_id("asked", actor.code, key) if key else str(uuid.uuid4())
+
+
+def log_line(
+    *, kind: str, action: str, target: str, actor: str, role: str, outcome: str = "applied",
+    reason: str = "", detail: str = "", other: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """One line of the people's log, ``action.outcomes``: who did or was refused what; no personal data."""
+    now = int(time.time() * 1000)
+    return {
+        "action_id": str(uuid.uuid4()), "kind": kind, "action": action, "target": target,
+        "other": other, "outcome": outcome, "reason": reason, "detail": detail, "actor": actor,
+        "role": role, "at": now, "decided_at": now,
+    }  # fmt: skip
 
 
 @contextmanager
@@ -265,6 +282,24 @@ class Desk:
         if not errors or errors[0] is not None:
             why = errors[0].str() if errors else "no confirmation in time"
             raise Unavailable(f"Kafka does not take the action: {why}")
+
+    def note(self, **said: Any) -> None:
+        """Hand over a line of the people's log and do not wait for it; see :func:`log_line`."""
+        line = log_line(**said)
+        try:
+            self._producer.produce(
+                OUTCOMES,
+                key=line["action_id"].encode(),
+                value=self._codec.encode("ActionOutcome", line),
+            )
+            self._producer.poll(0)
+        except (KafkaException, BufferError) as error:
+            log.warning("the people's log takes no line", error=str(error)[:200])
+
+    def write(self, **said: Any) -> None:
+        """A line of the people's log, confirmed; :class:`Unavailable` when Kafka does not take it."""
+        line = log_line(**said)
+        self.send(OUTCOMES, line["action_id"], "ActionOutcome", line)
 
     def outcome(self, action: str, wait_s: float = 0.0) -> dict[str, Any] | None:
         """What became of an action; None when that is not known after ``wait_s`` seconds."""

@@ -5,16 +5,13 @@ holds the SHA-256 alone, so that who reads the file cannot act. Read again when 
 without a restart.
 """
 
-import hashlib
-import hmac
-import json
-import secrets
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.errors import QuanyuError
+from schemas.keys import Key, Used, Watched, find, new_key, of_digest, write_private
 
 Role = Literal["unit", "grid_worker", "centre", "supervisor"]
 
@@ -27,35 +24,35 @@ class Person(BaseModel):
     code: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,60}$")
     role: Role
     unit_code: str = Field(default="", max_length=60, description="Of a unit or a grid worker.")
-    key_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    key_sha256: str = Field(
+        default="", pattern=r"^([0-9a-f]{64})?$", description="A key of before keys had an end."
+    )
+    keys: list[Key] = Field(default=[], max_length=100)
+
+    @property
+    def all_keys(self) -> list[Key]:
+        """Every key, those that end among them."""
+        return [*([of_digest(self.key_sha256)] if self.key_sha256 else []), *self.keys]
 
 
 _PEOPLE = TypeAdapter(list[Person])
 
 
 class People:
-    """The file's people, read again when it changes; a file that cannot be read knows nobody."""
+    """The file's people as it says at this moment; a file that cannot be read knows nobody."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read_at: tuple[int, int] | None = None
-        self._people: list[Person] = []
+        self._file = Watched(path, read_people)
+        self._used = Used(path)
 
     def find(self, key: str) -> Person | None:
-        """Whose key it is; compared in constant time."""
-        self._refresh()
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        found = [p for p in self._people if hmac.compare_digest(p.key_sha256, digest)]
-        return found[0] if found else None
-
-    def _refresh(self) -> None:
-        try:
-            stat = self._path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-            if stamp != self._read_at:
-                self._people, self._read_at = read_people(self._path), stamp
-        except (OSError, QuanyuError):
-            self._people, self._read_at = [], None
+        """Whose key it is and holds now; compared in constant time."""
+        people = self._file.now([])
+        found = find([k for person in people for k in person.all_keys], key)
+        if found is None:
+            return None
+        self._used.note(found.id)
+        return next(person for person in people if found in person.all_keys)
 
 
 def read_people(path: Path) -> list[Person]:
@@ -64,6 +61,8 @@ def read_people(path: Path) -> list[Person]:
         return _PEOPLE.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise QuanyuError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "document"
@@ -74,19 +73,14 @@ def add_person(path: Path, code: str, role: Role, unit_code: str = "") -> str:
     """Let somebody act; returns the key, which is kept nowhere. A code that is known gets a new key."""
     if role in ("unit", "grid_worker") and not unit_code:
         raise QuanyuError(f"a {role} belongs to a unit; name it with --unit, e.g. --unit 990105-CG")
-    key = secrets.token_urlsafe(24)
+    key, text = new_key()
     try:
-        person = Person(
-            code=code,
-            role=role,
-            unit_code=unit_code,
-            key_sha256=hashlib.sha256(key.encode()).hexdigest(),
-        )
+        person = Person(code=code, role=role, unit_code=unit_code, keys=[key])
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise QuanyuError(f"{first['loc'][0]}: {first['msg']}") from None
     _write(path, [*(p for p in read_people(path) if p.code != code), person])
-    return key
+    return text
 
 
 def remove_person(path: Path, code: str) -> None:
@@ -98,11 +92,14 @@ def remove_person(path: Path, code: str) -> None:
     _write(path, left)
 
 
+def write_person_keys(path: Path, code: str, keys: list[Key]) -> None:
+    """Replace somebody's keys; a :class:`QuanyuError` when nobody has that code."""
+    people = read_people(path)
+    if code not in {p.code for p in people}:
+        raise QuanyuError(f"{path}: nobody has the code {code!r}; see quanyu people add --help")
+    changed = {"keys": keys, "key_sha256": ""}
+    _write(path, [p.model_copy(update=changed) if p.code == code else p for p in people])
+
+
 def _write(path: Path, people: list[Person]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
-    draft.touch(0o600)
-    draft.write_text(
-        json.dumps([p.model_dump() for p in people], indent=1) + "\n", encoding="utf-8"
-    )
-    draft.replace(path)
+    write_private(path, [p.model_dump(exclude_defaults=True) for p in people])

@@ -27,7 +27,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from connectors.http_push import Keys, read_body
+from connectors.http_push import read_body
 from connectors.refusal import Refusal, Refused
 from deploy.open_events import OpenEvents
 from deploy.vision import Described, Vision, media_type
@@ -37,6 +37,7 @@ from schemas.documents import read_document
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, METRES_PER_DEGREE, SPECIAL, level_of
 from schemas.instants import parse_instant
+from schemas.keys import Keys
 from schemas.merge_policy import MergePolicy, city_policy
 from schemas.queries import connect, run
 from schemas.settings import Settings

@@ -23,13 +23,13 @@ from cryptography import x509
 from prometheus_client import Gauge
 
 from connectors import signature
-from connectors.http_push import Keys
 from deploy.local import home as homes
 from schemas import metrics, tables
 from schemas.access import own_http_tls
 from schemas.channels import ChannelSpec, load_channels
 from schemas.errors import QuanyuError
 from schemas.kafka import admin_config, consumer_config
+from schemas.keys import Keys
 from schemas.queries import run
 from schemas.registry import Registry
 from schemas.settings import Settings

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from schemas.errors import QuanyuError
+from schemas.keys import Watched
 
 #: Bits of a file's mode that let others read it.
 OTHERS = 0o077
@@ -88,25 +89,13 @@ def unit_entry(endpoints: Mapping[str, Endpoint], unit_code: str) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-class Webhooks:
+class Webhooks(Watched[dict[str, Endpoint]]):
     """The file's endpoints, read again when it changes; while it cannot be read, the last ones hold."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stamp: tuple[int, int] | None = None
-        self._looked = False
-        #: None until the file could be read once: then nobody may be passed over.
-        self.endpoints: dict[str, Endpoint] | None = None
+        super().__init__(path, read_webhooks)
 
-    def refresh(self) -> bool:
-        """Whether it was read anew; a :class:`QuanyuError` once for every broken state of the file."""
-        try:
-            stat = self.path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            stamp = None
-        if self._looked and stamp == self._stamp:
-            return False
-        self._looked, self._stamp = True, stamp
-        self.endpoints = read_webhooks(self.path)
-        return True
+    @property
+    def endpoints(self) -> dict[str, Endpoint] | None:
+        """None until the file could be read once: then nobody may be passed over."""
+        return self.value

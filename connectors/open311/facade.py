@@ -28,7 +28,6 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from connectors.http_push import Keys
 from connectors.mapping import to_raw_report
 from connectors.open311 import submission
 from connectors.open311.model import (
@@ -56,6 +55,7 @@ from schemas.city import UNCLASSIFIED, CityPack, TaxonomyClass, load_city
 from schemas.documents import read_document
 from schemas.ids import report_id
 from schemas.instants import parse_instant
+from schemas.keys import Keys
 from schemas.queries import connect, run
 from schemas.secrets import is_trail_secret, load_hash_key, trail_secret
 from schemas.settings import Settings

@@ -23,12 +23,12 @@ import paho.mqtt.client as mqtt
 import sqlalchemy as sa
 from paho.mqtt.enums import CallbackAPIVersion
 
-from connectors.http_push import Keys
 from connectors.signature import sign
 from connectors.simulator.report import Report
 from schemas.access import own_http_tls
 from schemas.channels import ChannelSpec, SqlTransport, load_channel
 from schemas.errors import QuanyuError
+from schemas.keys import Keys
 from schemas.settings import Settings
 
 #: Reports of one request; the interface takes 1,000.

@@ -8,8 +8,8 @@ import clickhouse_connect
 import httpx
 import numpy as np
 
-from connectors.http_push import Keys
 from deploy.local.home import prepare
+from schemas.keys import Keys
 from schemas.settings import Settings
 from tests.bench.end_to_end import publish
 from tests.bench.rig import process, storage, wait_answers
