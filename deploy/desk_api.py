@@ -78,6 +78,7 @@ def person(people: People, request: Request, roles: tuple[Role, ...]) -> Actor:
     found = people.find(request.headers.get("x-api-key", ""))
     if found is None:
         raise Refused(401, "key", "X-API-Key is missing or nobody's; see quanyu people add")
+    request.state.person = found
     if found.role not in roles:
         raise Refused(403, "role", f"a {found.role} may not do this; only {' and '.join(roles)}")
     return Actor(found.code, found.role, found.unit_code)

@@ -25,6 +25,7 @@ from connectors.open311 import facade
 from connectors.publish import Publisher
 from deploy import desk_api, orders_api, screen, suggest, trail_api
 from deploy.desk import Desk
+from deploy.guard import BURST, RATE, Buckets, Refusals, too_often
 from deploy.people import People
 from deploy.trail import steps_of
 from schemas import metrics
@@ -48,6 +49,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     """The gateway of one installation."""
 
     desk = Desk(settings)
+    rates, refusals = Buckets(RATE, BURST), Refusals(desk.note)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,10 +66,11 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         status = 500  # of an exception that nobody answers
         try:
             with metrics.HTTP_SECONDS.labels(*labels).time():
-                response: Response = await call_next(request)
+                response: Response = too_often(rates, request) or await call_next(request)
             status = response.status_code
         finally:
             metrics.HTTP_REQUESTS.labels(*labels, str(status)).inc()
+            refusals.told(request, status)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
