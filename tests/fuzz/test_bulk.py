@@ -23,6 +23,7 @@ from deploy.people import read_people
 from schemas.channels import load_channel, read_channel
 from schemas.codec import DecodeError
 from schemas.errors import QuanyuError
+from schemas.keys import Keys
 from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
 from schemas.topics import raw_topic
@@ -148,7 +149,7 @@ READERS = {
     "people": Reader(home_file("people.json", read_people), samples.PEOPLE),
     "webhooks": Reader(home_file("webhooks.json", read_webhooks), samples.HOOKS),
     "keys": Reader(
-        home_file("keys.json", lambda p: http_push.Keys(p).accepts("a", "b")), samples.SOURCES
+        home_file("keys.json", lambda p: Keys(p).accepts("a", "b")), samples.SOURCES
     ),
     "settings": Reader(
         home_file("quanyu.toml", lambda p: load_settings(home=p.parent)), samples.SETTINGS, 0.05

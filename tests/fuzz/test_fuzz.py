@@ -34,6 +34,7 @@ from schemas.channels import ChannelSpec, channel_names, load_channel, read_chan
 from schemas.city import CityPack, city_folder, load_city
 from schemas.codec import Codec, DecodeError, default_codec
 from schemas.errors import QuanyuError
+from schemas.keys import Keys
 from schemas.queries import QUERIES_DIR, read_query
 from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
@@ -589,7 +590,7 @@ def test_webhooks_are_read_or_refused(home: Path, data: bytes) -> None:
 def test_keys_are_read_or_nobody_has_one(home: Path, data: bytes) -> None:
     path = home / "keys.json"
     path.write_bytes(data)
-    assert not http_push.Keys(path).accepts("hotline12345", "")
+    assert not Keys(path).accepts("hotline12345", "")
 
 
 @fuzz(0.1)
