@@ -7,15 +7,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from deploy import query_page
 from deploy.rebuild import rebuild
 from schemas import tables
+from schemas.queries import load_queries
 from schemas.settings import load_settings
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add `tables diff`, `tables apply` and `tables rebuild`."""
+    """Add `tables diff`, `tables apply`, `tables rebuild` and `tables queries`."""
     group = typer.Typer(
         no_args_is_help=True, help="ClickHouse tables as code: numbered migrations."
     )
@@ -62,6 +64,16 @@ def register(app: typer.Typer) -> None:
                 f"{name}: {found.facts} facts counted in {found.seconds} s; "
                 f"{found.wrong_before} groups were wrong before"
             )
+
+    @group.command("queries")
+    def queries() -> None:
+        """Write the page of the named queries anew from their headers: schemas/clickhouse/queries/README.md.
+
+        Example: quanyu tables queries
+        """
+        text = query_page.page(load_queries(), query_page.tiles())
+        query_page.PAGE.write_text(text, encoding="utf-8")
+        typer.echo(f"{query_page.PAGE.name}: {len(load_queries())} queries")
 
 
 def _report(result: dict[str, list[str]], lines: list[str], as_json: bool) -> None:
