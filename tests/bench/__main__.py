@@ -2,10 +2,6 @@
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -25,18 +21,7 @@ from tests.bench import (
     texts,
     transport,
 )
-
-
-def machine() -> dict[str, Any]:
-    """What was measured, where."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip() or "unknown",
-    }
+from tests.bench.machine import machine
 
 
 def main() -> None:
