@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import structlog
 
@@ -25,6 +26,9 @@ from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
 
 log = structlog.get_logger("connectors")
+
+#: After SIGTERM: portions under way are confirmed or given up, all threads together.
+STOP_LIMIT_S = 8.0
 
 #: Transport → module with ``open_source``; loaded when a channel in service needs it.
 MODULES = {
@@ -90,9 +94,11 @@ def main() -> None:
     probes.serve(settings, "connectors", stuck=ended, starting=lambda: "")
     log.info("connectors run", feeds=len(running))
     stop.wait()
+    end = time.monotonic() + STOP_LIMIT_S
     for thread in threads:
-        thread.join(8.0)
-    publisher.close()
+        thread.join(max(0.0, end - time.monotonic()))
+    # A portion that is not confirmed by now is read again.
+    publisher.close(max(0.1, end - time.monotonic()))
 
 
 if __name__ == "__main__":

@@ -136,9 +136,9 @@ class Publisher:
         while not self._stop.is_set():
             self._producer.poll(0.1)
 
-    def close(self) -> None:
-        """Wait for what is under way, then stop."""
+    def close(self, limit_s: float = CONFIRM_TIMEOUT_S) -> None:
+        """Wait for what is under way, no longer than ``limit_s``, then stop."""
         # Deliveries are counted by one thread at a time: with two, a confirmation could go uncounted.
         self._stop.set()
         self._poller.join()
-        self._producer.flush(CONFIRM_TIMEOUT_S)
+        self._producer.flush(limit_s)

@@ -34,6 +34,8 @@ from schemas.errors import QuanyuError
 from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
 
+#: After SIGTERM: requests under way are answered, then their connections are closed.
+GRACEFUL_S = 7
 BIGSCREEN_DIR = Path(__file__).parent / "bigscreen"
 #: Scripts and styles are files of ours; nothing inline, nothing from elsewhere.
 CONTENT_SECURITY_POLICY = (
@@ -55,7 +57,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         desk.close()
-        publisher.close()
+        # Whoever sent what is not confirmed by now was not told that we have it.
+        publisher.close(1.0)
 
     app = FastAPI(title="quanyu", docs_url=None, redoc_url=None, lifespan=lifespan)
 
@@ -154,7 +157,7 @@ def main() -> None:
         host=settings.bind,
         port=settings.screen_port,
         log_level="warning",
-        timeout_graceful_shutdown=8,
+        timeout_graceful_shutdown=GRACEFUL_S,
         server_header=False,
         ssl_certfile=certificate,
         ssl_keyfile=key,
