@@ -92,10 +92,30 @@ class Burst(_Model):
     hours: float = Field(default=6.0, gt=0, le=48)
 
 
+class Park(_Model):
+    """Which orders wait for a person, because their event may be one that is known (待人工派遣).
+
+    Only those of classes of these ``levels`` (taxonomy: 1 特急, 2 紧急, 3 一般), none whose deadline runs in
+    urgent hours (紧急工作时), and none of which a report's words tell of danger: they are dispatched at once.
+    What nobody answered is dispatched ``minutes`` after the event opened, or when its time for dispatch
+    (派遣时限) is over, if that is earlier. 0: none waits.
+    """
+
+    minutes: float = Field(default=30.0, ge=0, le=24 * 60)
+    levels: list[int] = Field(default=[2, 3])
+
+    @model_validator(mode="after")
+    def _levels(self) -> "Park":
+        unknown = next((level for level in self.levels if level not in (1, 2, 3)), None)
+        if unknown is not None:
+            raise ValueError(f"levels: {unknown} is none of 1, 2, 3")
+        return self
+
+
 class MergePolicy(_Model):
     """Rules by class prefix, and what holds for all classes."""
 
-    version: str = Field(default="merge-5", max_length=60, description="Kept with every link.")
+    version: str = Field(default="merge-6", max_length=60, description="Kept with every link.")
     default: Rule = Rule()
     classes: dict[str, Rule] = Field(default_factory=dict)
     alike: list[list[str]] = Field(
@@ -114,6 +134,7 @@ class MergePolicy(_Model):
     bursts: list[Burst] = Field(
         default_factory=list, description="Which events together are an incident."
     )
+    park: Park = Park()
 
     @model_validator(mode="after")
     def _named_once(self) -> "MergePolicy":

@@ -26,6 +26,7 @@ import msgspec
 from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.ids import action_id, order_id, transition_id
+from schemas.merge_policy import city_policy
 from streams.asked import Outcomes, Refusal
 from streams.batch import Batch, Decision, Output
 from streams.dispatch.deadline import WorkClock, stages
@@ -97,7 +98,8 @@ def city_rules(city: CityPack, duties: DutyList | None = None) -> Rules:
     """The life cycle's rules in a city."""
     priorities = {code: entry.level for code, entry in city.classes.items()}
     clock = WorkClock(city.calendar, city.time_zone)
-    return Rules(clock, duties or DutyList(city), priorities, partial(stages, clock, city.stages))
+    of_stages = partial(stages, clock, city.stages)
+    return Rules(clock, duties or DutyList(city), priorities, of_stages, city_policy(city).park)
 
 
 class DispatchStep:
@@ -177,7 +179,10 @@ class DispatchStep:
             # Of an event so old there may have been orders.
             old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
             numbered = event["decided_at"] if old else 0
-            case, steps = first(_event(event, self._holding(event)), rules, now_ms, numbered)
+            told = _event(event, self._holding(event))
+            case, steps = first(
+                told, rules, now_ms, numbered, "" if _sure(event) else event["candidate"]
+            )
             self._tell(case, steps, decision)
             if event["recurs_of"] is not None:
                 decision.outputs.append(self._false_closure(event))
@@ -193,10 +198,12 @@ class DispatchStep:
             verb, why = "restore", "the event has reports of its own again"
         elif not ended and standing in SETTLED:
             verb, why = "reopen", "reported again before the event was closed"
+        elif not ended and standing == "NEEDS_REVIEW" and _sure(event):
+            verb, why = "", ""
         else:
             return
         known = _case(event_id, kept, event)
-        if known is None:
+        if known is None or (not verb and known.order["park_until"] is None):
             return
         steps = []
         if verb == "reopen":
@@ -204,7 +211,11 @@ class DispatchStep:
             if at <= known.order["state_at"]:
                 return
             steps = told_again(known, at, why, rules)
-        self._tell(known, [*steps, *turn(known, verb, why, now_ms, rules)], decision)
+        steps += turn(known, verb, why, now_ms, rules)
+        waits = known.order["state"] == "NEEDS_REVIEW" and known.order["park_until"] is not None
+        if waits and not ended and (sure := _sure(event)):
+            steps += turn(known, "dispatch", sure, now_ms, rules)
+        self._tell(known, steps, decision)
         _keep(state, known, decision)
 
     def _act(
@@ -309,6 +320,13 @@ def _event(event: Mapping[str, Any], held: Sequence[str]) -> dict[str, Any]:
     """What is kept of an Event record, and the duty list's conditions that hold for it."""
     kept = {name: event[name] for name in (*OF_EVENT, "zone") if name in event}
     return kept | {"street_code": _street(event["grid_code"]), "conditions": list(held)}
+
+
+def _sure(event: Mapping[str, Any]) -> str:
+    """Why an event's order need not wait for a person; empty: it may be another event."""
+    if event["urgent"]:
+        return "a report tells of danger"
+    return "" if event["candidate"] else "the event is no other that is known"
 
 
 def _street(grid_code: str) -> str:

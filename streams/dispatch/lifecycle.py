@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol, get_args
 
 from schemas.city import DeadlineUnit, TimeLimit
 from schemas.ids import order_id as id_of_order
+from schemas.merge_policy import Park
 from streams.asked import Refusal
 from streams.dispatch.deadline import Stages
 
@@ -28,6 +29,8 @@ AHEAD_MS = 5 * 60 * 1000
 REOPENED_BY_VISIT = 1
 #: Ids of actions done that an event's orders remember.
 DONE_KEPT = 50
+#: Why an order waits for a person, before the event that its own may be; and why it waits no more.
+MAY_BE_KNOWN, NOT_ANSWERED = "may_be_known", "nobody answered whether the event is known"
 #: More of any unit than this is no extension.
 EXTENSION_MAX = 1000
 
@@ -71,7 +74,7 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    Row("dispatch", "派遣", ("UNKNOWN",), "DISPATCHED", SYSTEM),
+    Row("dispatch", "派遣", ("UNKNOWN", "NEEDS_REVIEW"), "DISPATCHED", (*STEERING, *SYSTEM)),
     Row("park", "待人工派遣", ("UNKNOWN",), "NEEDS_REVIEW", SYSTEM, ("reason",)),
     Row("sign", "签收", TO_SIGN, "SIGNED", UNIT),
     Row("contact", "响应", WORKING, SAME, UNIT),
@@ -116,8 +119,8 @@ Order = dict[str, Any]
 OF_EVENT = ("event_id", "class_code", "district_code", "grid_code", "street_code", "opened_at")
 #: An order before anybody acts. The last are no fields of its record: when it last took a step, when its
 #: deadline comes near, the states to go back to, whether signing and handling were noticed as late, the
-#: extension asked for, whether dispatch was noticed as late, and from which number on the orders of its event
-#: are counted.
+#: extension asked for, whether dispatch was noticed as late, from which number on the orders of its event are
+#: counted, and until when it waits, at most, for a person to say whether its event is known.
 NEW: Order = {
     "order_id": "", "version": 0, "state": "UNKNOWN", "unit_code": "", "unit_name": "", "level": "",
     "priority": 3, "dispatched_at": 0, "due_at": None, "rule": "", "sequence": 1,
@@ -130,6 +133,7 @@ NEW: Order = {
     "final_visit": "", "solved": "",
     "stepped_at": 0, "near_at": None, "before": "", "sign_overdue": False, "handle_overdue": False,
     "asked_value": 0.0, "asked_unit": "", "dispatch_overdue": False, "numbered": 0,
+    "park_until": None,
 }  # fmt: skip
 
 
@@ -208,13 +212,15 @@ class Rules:
     """What the life cycle asks of the city.
 
     ``priorities``: class → 1 red, 2 urgent, 3 normal. ``stages``: the deadlines of the stages, by priority,
-    受理时间, time of dispatch and the duty's limit; without, there is the handling's alone.
+    受理时间, time of dispatch and the duty's limit; without, there is the handling's alone. ``park``: which
+    orders wait when their event may be known; without, none.
     """
 
     clock: Clock
     duties: Duties
     priorities: Mapping[str, int]
     stages: Callable[[int, int, int, TimeLimit], Stages] | None = None
+    park: Park | None = None
 
 
 def allowed(state: str, role: str) -> list[str]:
@@ -231,14 +237,15 @@ class _RefusedError(Exception):
 
 
 def first(
-    event: Mapping[str, Any], rules: Rules, at: int, numbered: int = 0
+    event: Mapping[str, Any], rules: Rules, at: int, numbered: int = 0, known: str = ""
 ) -> tuple[Case, list[Step]]:
     """An event's first order: to the unit whose duty it is, or in want of a person, with the reason.
 
-    ``numbered``: where former orders of the event may be forgotten, a number that none of them had.
+    ``numbered``: where former orders of the event may be forgotten, a number that none of them had. ``known``:
+    another event that this one may be, where that may be asked first.
     """
     case = Case(event, NEW | {"numbered": numbered})
-    steps = [_next_order(case, rules.duties.duty(event), rules, at)]
+    steps = [_next_order(case, rules.duties.duty(event), rules, at, known=known)]
     case.order = steps[-1].order
     return case, steps
 
@@ -261,9 +268,7 @@ def act(case: Case, action: Mapping[str, Any], rules: Rules, now_ms: int) -> lis
         return refused.refusal
     except ValueError as error:
         return Refusal("no_calendar", f"{error}; nothing was done")
-    if steps[-1].order["sequence"] != case.order["sequence"]:
-        case.former.append([steps[0].order[name] for name in ("order_id", "unit_code", "state")])
-    case.order = steps[-1].order
+    _take(case, steps)
     case.done = [*case.done[1 - DONE_KEPT :], mark]
     return steps
 
@@ -275,8 +280,16 @@ def turn(case: Case, verb: str, reason: str, at: int, rules: Rules) -> list[Step
         return []
     action = _BY_SYSTEM | {"reason": reason}
     step = _step(case.order, row, action, max(at, case.order["stepped_at"]), rules)
-    case.order = step.order
-    return [step]
+    steps = [step, *_following(case, step, action, rules)]
+    _take(case, steps)
+    return steps
+
+
+def _take(case: Case, steps: Sequence[Step]) -> None:
+    """Let a case be where steps lead; an order that ended for the next one is a former one."""
+    if steps[-1].order["sequence"] != case.order["sequence"]:
+        case.former.append([steps[0].order[name] for name in ("order_id", "unit_code", "state")])
+    case.order = steps[-1].order
 
 
 def told_again(case: Case, at: int, reason: str, rules: Rules) -> list[Step]:
@@ -290,13 +303,16 @@ def told_again(case: Case, at: int, reason: str, rules: Rules) -> list[Step]:
 def next_notice(order: Order) -> tuple[int, str] | None:
     """The next of an order's deadlines that time alone will pass, each noticed once: when, and its verb.
 
-    Dispatch is overdue until somebody has the order. The whole is near in the last quarter of its time and
+    What waits for a person to say whether it is known is dispatched when it has waited long enough. Dispatch is
+    overdue until somebody has the order. The whole is near in the last quarter of its time and
     overdue until it is closed, handling and signing until the unit has done them; nothing while the clock
     stands.
     """
     state = order["state"]
     if state not in _RUNNING:
         due_at = order["dispatch_due_at"]
+        if state == "NEEDS_REVIEW" and order["park_until"] is not None:
+            return order["park_until"], "dispatch"
         if state != "NEEDS_REVIEW" or due_at is None or order["dispatch_overdue"]:
             return None
         return due_at, "dispatch_overdue"
@@ -314,12 +330,18 @@ def next_notice(order: Order) -> tuple[int, str] | None:
 
 
 def notice(case: Case, rules: Rules, now_ms: int) -> list[Step]:
-    """The notices that are due by now, as steps at the instants when they fell due."""
+    """The notices that are due by now, as steps at the instants when they fell due.
+
+    What waited is dispatched now, whenever it should have been: only from now on a unit has it.
+    """
     steps: list[Step] = []
     while (due := next_notice(case.order)) is not None and due[0] <= now_ms:
         # What is in want of a person always says why.
         why = "nobody assigned it in time" if due[1] == "dispatch_overdue" else ""
-        steps += turn(case, due[1], why, due[0], rules)
+        if due[1] == "dispatch":
+            steps += turn(case, "dispatch", NOT_ANSWERED, now_ms, rules)
+        else:
+            steps += turn(case, due[1], why, due[0], rules)
     return steps
 
 
@@ -426,6 +448,9 @@ def _step(order: Order, row: Row, action: Mapping[str, Any], at: int, rules: Rul
     after["stepped_at"] = at
     before = order["state"]
     to = row.to
+    if row.verb == "reopen" and not order["unit_code"]:
+        # It never had a unit: the next order has one.
+        to = "WITHDRAWN"
     if to in ("SUSPENDED", "WITHDRAWN"):
         after["before"] = f"{before} {order['before']}"
     elif to == BEFORE:
@@ -446,6 +471,12 @@ def _changes(
 ) -> Mapping[str, Any]:
     """What a verb changes beside the state."""
     match verb:
+        case "dispatch":
+            if not order["unit_code"]:
+                raise _RefusedError("illegal", "no unit of the duty list is left; assign it to one")
+            return {"dispatched_at": at, "park_until": None} | _round(
+                order, order["opened_at"], at, rules
+            )[0]
         case "sign" | "contact" | "start":
             name = {"sign": "signed_at", "contact": "contacted_at"}.get(verb)
             changes: Order = {}
@@ -519,6 +550,8 @@ def _following(case: Case, step: Step, action: Mapping[str, Any], rules: Rules) 
                 return []
             why = _BY_SYSTEM | {"reason": "unsatisfied", "action_id": action["action_id"]}
             return [_step(order, again, why, step.at, rules)]
+        case "reopen" if order["state"] == "WITHDRAWN":
+            return [_next_order(case, rules.duties.duty(event), rules, step.at)]
         case "return":
             tried = [unit for _, unit, _ in case.former] + [order["unit_code"]]
             duty = rules.duties.next(event, tried)
@@ -537,9 +570,15 @@ def _following(case: Case, step: Step, action: Mapping[str, Any], rules: Rules) 
 
 
 def _next_order(
-    case: Case, duty: Duty | None, rules: Rules, at: int, *, returned: bool = False
+    case: Case,
+    duty: Duty | None,
+    rules: Rules,
+    at: int,
+    *,
+    returned: bool = False,
+    known: str = "",
 ) -> Step:
-    """A new order of the event; without a duty, one in want of a person."""
+    """A new order of the event; without a duty, or as it may be ``known``, one in want of a person."""
     last, event = case.order, case.event
     code = duty.unit_code if duty else ""
     times = last["numbered"] + sum(unit == code for _, unit, _ in case.former)
@@ -572,12 +611,33 @@ def _next_order(
             "closed_when": duty.closed_when,
             "partners": list(duty.partners),
         }
-        verb, reason = "dispatch", duty.rule
-        dues, why = _round(order, event["opened_at"], at, rules)
-        order |= dues
+        due_at, why = (
+            _dispatch_due(order["priority"], event["opened_at"], rules) if known else (None, "")
+        )
+        until = _park_until(order, due_at, rules) if known else 0
+        if until > at:
+            verb, reason = "park", f"{MAY_BE_KNOWN}: {known}"
+            order |= {"dispatch_due_at": due_at, "park_until": until}
+        else:
+            verb, reason = "dispatch", duty.rule
+            dues, why = _round(order, event["opened_at"], at, rules)
+            order |= dues
     order["state"] = _BY_VERB[verb].to
     reason = f"{reason}; {why}" if why else reason
     return Step(order, "UNKNOWN", verb, "system", "system", reason, at)
+
+
+def _park_until(order: Order, due_at: int | None, rules: Rules) -> int:
+    """Until when an order waits whose event may be known: never past its time for dispatch; 0: not at all."""
+    park = rules.park
+    if (
+        park is None
+        or order["priority"] not in park.levels
+        or order["deadline_unit"] == "urgent_hour"
+    ):
+        return 0
+    until: int = order["opened_at"] + round(park.minutes * 60_000)
+    return until if due_at is None else min(until, due_at)
 
 
 def _dispatch_due(priority: int, since: int, rules: Rules) -> tuple[int | None, str]:

@@ -67,8 +67,10 @@ def act(
                 placer, state, event, action["report_ids"], members, firsts, reason, changes
             )
         case "apart":
-            if placer.event(state, action["into"]) is None:
+            other = placer.event(state, action["into"])
+            if other is None:
                 return Refusal("unknown_event", "merge does not know the other event")
+            _apart(event, other, changes)
             return None
         case "close":
             return _close(event, action["at"], changes)
@@ -114,6 +116,9 @@ def _merge(
     into.reporters = list(dict.fromkeys([*into.reporters, *event.reporters]))[:REPORTERS_KEPT]
     into.count += event.count
     into.priority += event.priority + (event.was in REPEATED)
+    into.urgent += event.urgent
+    # The one that it may have been is part of it now.
+    into.apart = into.apart or into.candidate == event.id
     into.occurred_at = min(into.occurred_at, event.occurred_at)
     into.last_occurred_at = max(into.last_occurred_at, event.last_occurred_at)
     into.updated_at = max(into.updated_at, event.updated_at)
@@ -153,7 +158,7 @@ def _split(
         new = placer.opened(opener, identity, first.key)
     elif new.count:
         return Refusal("other_event", f"event {identity}, which that report opened, has reports")
-    new.merged_into, new.was = None, first.relation
+    new.merged_into, new.was, new.apart = None, first.relation, True
     state.events[identity] = new
     placer.anchor(state, new, None)
     _leave(state, event, new, leaving, reason, changes)
@@ -174,6 +179,15 @@ def _split(
         one.updated_at = max(each.received_at for each in theirs)
     new.last_at = max(each.received_at for each in leaving)
     return None
+
+
+def _apart(event: OpenEvent, other: OpenEvent, changes: Changes) -> None:
+    """Where one names the other as what it may be, it is known to be none."""
+    for one, two in ((event, other), (other, event)):
+        if one.candidate == two.id and not one.apart:
+            one.apart = True
+            one.version += 1
+            changes.events[one.id] = one
 
 
 def _close(event: OpenEvent, at: int | None, changes: Changes) -> Refusal | None:

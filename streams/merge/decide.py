@@ -3,7 +3,8 @@
 :mod:`streams.merge.place` decides; this moves records in and out. Reports are never deleted: a report that
 goes to another event takes its link back (sign -1) and gets a later one, an event that lost all its reports
 names the one it went into (``merged_into``). A wrong merge hides a matter, a missed one costs a second look;
-so doubt opens a new event, whose link names the other as candidate. :mod:`streams.merge.by_hand` does what
+so doubt opens a new event, whose link names the other as candidate; so does the event itself, until it is known
+to be another. :mod:`streams.merge.by_hand` does what
 people ask for.
 """
 
@@ -312,6 +313,10 @@ class MergeStep:
             "merged_into": event.merged_into,
             "cleared_at": event.cleared_at,
             "incident_id": event.incident_id,
+            "candidate": event.candidate if event.doubtful else None,
+            "candidate_score": event.candidate_score if event.doubtful else 0.0,
+            "candidate_reason": event.candidate_reason if event.doubtful else "",
+            "urgent": event.urgent > 0,
         }
         return Output("events", event.id.encode(), self._encode_event(record))
 
@@ -359,4 +364,5 @@ def to_seen(
         f"{title} {text}"[:TEXT_KEPT],
         report["reporter_hash"], list(dict.fromkeys(tokens)), device,
         report["alarm_state"], building, part, also=also,
+        urgent=bool(report.get("urgent")),
     )  # fmt: skip

@@ -10,7 +10,8 @@ decided again, in order.
 
 Nobody is asked to guess: a place that is only named joins the one event of that name in its street, and a
 name of two places joins neither of them. A compound is small enough to stand for a place: who names it joins
-the one event there whose house is not another.
+the one event there whose house is not another. Who names only a street opens an event, though it may be one of
+those open there, and so does the first who says where after one who did not: each names the other as candidate.
 """
 
 import heapq
@@ -18,7 +19,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 
 from schemas.grids import LEVELS, METRES_PER_DEGREE
 from schemas.ids import event_id
@@ -61,8 +62,11 @@ NEIGHBOURS_M = 150.0
 LEARN_M, NAMES_LEARNT, HOUSES_LEARNT = 100.0, 4, 3
 #: Digits of a grid from which it is so small that one class has one matter there.
 COMPOUND = LEVELS["compound"]
+STREET = LEVELS["street"]
 #: In place of a distance: the same house, the same name of a place, the same words, the same compound.
 SAME_ADDRESS, SAME_NAME, BY_WORDS, SAME_COMPOUND = -1.0, -2.0, -3.0, -4.0
+#: How a place may be told (:func:`_says`) → how others tell theirs that cannot be held against it.
+_UNLIKE = ((0, 1, 2, 3), (0, 2), (0, 1), (0,))
 #: An event is kept so long after its window closed, for reports that arrive late.
 LATE_MS = 48 * HOUR_MS
 #: What a link says of such a way, and the way of each kind of token.
@@ -295,13 +299,16 @@ class Placer:
         if seen.also:
             self._look(state, seen, seen.also, late, near, named)
         if not near and not named:
-            return self._open(seen, "no open event near in class, place and time")
+            alone = self._open(seen, "no open event near in class, place and time")
+            return self._doubted(state, seen, alone)
         verdict = self._best(state, seen, list(near.values())) if near else None
         if named and (verdict is None or verdict.relation in OPENING):
             by_name = self._by_name(state, seen, list(named.values()))
             if by_name is not None:
                 return by_name
-        return verdict or self._open(seen, "what is near is not alike enough")
+        return self._doubted(
+            state, seen, verdict or self._open(seen, "what is near is not alike enough")
+        )
 
     def _look(
         self,
@@ -455,6 +462,76 @@ class Placer:
         verdict.settled = named_so and found.pointed and verdict.relation not in OPENING
         return verdict
 
+    def _doubted(self, state: MergeState, seen: Seen, verdict: Verdict) -> Verdict:
+        """Name the event of its street that a new one may be, where what both say of their place cannot be held
+        against each other.
+
+        So are a street and a house or point in it, a house without a point and a point without a house; two
+        names are not. Who names only a street may mean any event there; one who says more is asked about only
+        when the other names none itself and nothing before was taken for it. Of 100 such, some 40 are one
+        matter: too few to join, enough to ask. Alarms know where they are.
+        """
+        if (
+            verdict.relation != "opened"
+            or verdict.candidate
+            or len(seen.grid_code) < STREET
+            or seen.device
+            or seen.part
+        ):
+            return verdict
+        key, name = (seen.at, seen.rank), called(seen)
+        says = _says(seen.lon, seen.building, seen.grid_code)
+        best: tuple[float, str] | None = None
+        for code in (seen.class_code, seen.also) if seen.also else (seen.class_code,):
+            rule = self.rule(code)
+            if rule.mode == "never":
+                continue
+            street = "s", self._group(code), seen.zone, seen.grid_code[:STREET]
+            there = [state.places.get((*street, other), ()) for other in range(4)]
+            for anchor in chain.from_iterable(there[other] for other in _UNLIKE[says]):
+                event = anchor.event
+                if not self._may_be(seen, event, rule) or (name and called(event)):
+                    continue
+                if says and (_known(event, key) & says or self._taken(event, there, key)):
+                    continue
+                delay = abs(seen.occurred_at - event.opener_occurred_at)
+                alike, weights = _alike(seen, event), rule.weights
+                score = (
+                    weights.delay * (1.0 - delay / (rule.hours * HOUR_MS)) + weights.text * alike
+                )
+                if best is None or (-score, event.id) < best:
+                    best = -score, event.id
+                    how = f"{delay / HOUR_MS:.1f} h, words alike {alike:.2f}"
+                    verdict.reason = f"may be one of its street: {how}"
+                    verdict.score, verdict.candidate = score, event.id
+        return verdict
+
+    @staticmethod
+    def _taken(event: OpenEvent, there: Iterable[Iterable[Anchor]], key: Key) -> bool:
+        """Whether an event names another itself, or one before ``key`` names it."""
+        return bool(event.candidate) or any(
+            anchor.event.candidate == event.id and (anchor.at, anchor.rank) < key
+            for anchor in chain.from_iterable(there)
+        )
+
+    @staticmethod
+    def _may_be(seen: Seen, event: OpenEvent, rule: Rule) -> bool:
+        """Whether an event of a report's street and class was open before it, not too long ago."""
+        hours_ms = rule.hours * HOUR_MS
+        return (
+            (event.at, event.rank) < (seen.at, seen.rank)
+            and event.at >= seen.at - hours_ms - LATE_MS
+            and abs(seen.occurred_at - event.opener_occurred_at) <= hours_ms
+            and (event.closed_at is None or event.closed_at > seen.occurred_at)
+            and not event.part
+            and (
+                max(len(seen.grid_code), len(event.grid_code)) == STREET
+                or min(len(seen.grid_code), len(event.grid_code)) >= COMPOUND
+                or event.grid_code.startswith(seen.grid_code)
+                or seen.grid_code.startswith(event.grid_code)
+            )
+        )
+
     def _alarm_before(self, state: MergeState, seen: Seen) -> AlarmSeen | None:
         alarms = state.alarms.get(_device(seen))
         if not alarms:
@@ -522,6 +599,7 @@ class Placer:
         event.last_occurred_at = max(event.last_occurred_at, seen.occurred_at)
         event.updated_at = max(event.updated_at, seen.received_at)
         event.last_at = max(event.last_at, seen.at)
+        event.urgent += seen.urgent
         if seen.alarm_state == "cleared":
             event.cleared_at = max(event.cleared_at or 0, seen.occurred_at)
         if seen.relation in REPEATED:
@@ -544,6 +622,7 @@ class Placer:
         former = state.events.get(seen.event)
         event = self.opened(seen, seen.event, (seen.at, seen.rank))
         event.count, event.recurs_of = 1, verdict.recurs_of
+        self._name(event, verdict)
         if former is not None:
             event.version, event.published = former.version + 1, former.published
         state.events[event.id] = event
@@ -564,8 +643,15 @@ class Placer:
             seen.lon, seen.lat, seen.district_code, seen.grid_code, seen.title, seen.address,
             seen.words, seen.building, seen.part, seen.device, seen.id, seen.channel,
             seen.occurred_at, seen.occurred_at, seen.occurred_at, seen.received_at,
-            seen.received_at, 0, 0, [seen.reporter], [], also=seen.also,
+            seen.received_at, 0, 0, [seen.reporter], [], also=seen.also, urgent=int(seen.urgent),
         )  # fmt: skip
+
+    @staticmethod
+    def _name(event: OpenEvent, verdict: Verdict) -> None:
+        """Let an event say which other it may be."""
+        event.candidate = verdict.candidate
+        event.candidate_score = verdict.score if verdict.candidate else 0.0
+        event.candidate_reason = verdict.reason if verdict.candidate else ""
 
     def learn(self, state: MergeState, event: OpenEvent, learnt: Learnt) -> None:
         """Let an event be joined where a report says that it is."""
@@ -586,6 +672,7 @@ class Placer:
             return
         event.version += 1
         event.count -= 1
+        event.urgent -= seen.urgent
         if seen.relation in REPEATED:
             event.priority -= 1
         for token, at, report in event.tokens:
@@ -639,6 +726,15 @@ class Placer:
                 and opens == opened
                 and (_learns(seen, event) if verdict.teaches and event else None) == forgotten
             ):
+                if event is not None and opens and verdict.candidate != event.candidate:
+                    seen.score, seen.reason = verdict.score, verdict.reason
+                    seen.candidate = verdict.candidate
+                    self._name(event, verdict)
+                    event.version += 1
+                    changes.events[event.id] = event
+                    changes.reports[seen.id] = seen
+                    # Whether others name this one depends on what it names.
+                    self._push_concerned(state, seen, queue, queued, True, [])
                 continue
             before = seen.event
             self._take_back(state, seen, changes)
@@ -780,6 +876,10 @@ class Placer:
                 places.append(("g", group, zone, grid))
             if len(grid) >= COMPOUND:
                 places.append(("w", group, zone, grid[:COMPOUND]))
+            if len(grid) >= STREET:
+                # Where nothing is joined, but asked whether it may be one.
+                says = _says(lon, building, grid)
+                places.append(("s", group, zone, grid[:STREET], says))
         return places
 
     def _near_places(self, seen: Seen, rule: Rule, code: str) -> Iterator[Token]:
@@ -859,6 +959,21 @@ class Placer:
             if alarms and alarms[-1][0] < past:
                 del state.alarms[device]
                 changes.devices.add(device)
+
+
+def _says(lon: float | None, building: str, grid: str) -> int:
+    """How a place is told: 0 its street or less, 1 a house or compound, 2 a point, 3 a point and a house."""
+    if lon is not None:
+        return 3 if building else 2
+    return 1 if building or len(grid) >= COMPOUND else 0
+
+
+def _known(event: OpenEvent, key: Key) -> int:
+    """:func:`_says` of an event, with what it learnt before ``key``."""
+    says = _says(event.lon, event.building, event.grid_code)
+    learnt = [each for each in event.learnt if each[:2] < key]
+    says |= 2 * any(each.lon is not None for each in learnt)
+    return says | any(each.building for each in learnt)
 
 
 def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:

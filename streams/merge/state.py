@@ -78,6 +78,8 @@ class Seen(msgspec.Struct, array_like=True, eq=False, gc=False):
     told: list[str] = []
     #: Its place among the reports of its millisecond.
     rank: str = ""
+    #: Its words tell of danger.
+    urgent: bool = False
 
     def __post_init__(self) -> None:
         self.rank = self.rank or rank(self.occurred_at, self.id)
@@ -175,9 +177,27 @@ class OpenEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
     incident_id: str | None = None
     #: The rank of its opener.
     rank: str = ""
+    #: What its opener's decision named as another that it may be, the score and why.
+    candidate: str = ""
+    candidate_score: float = 0.0
+    candidate_reason: str = ""
+    #: A person said that it is another matter.
+    apart: bool = False
+    #: Reports of it whose words tell of danger.
+    urgent: int = 0
 
     def __post_init__(self) -> None:
         self.rank = self.rank or rank(self.opener_occurred_at, self.first_report_id)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it may be one with its candidate: until a person says no, or a report says where it is."""
+        if not self.candidate or self.apart:
+            return False
+        told = self.lon is not None or self.building
+        return bool(told) or not any(
+            learnt.lon is not None or learnt.building for learnt in self.learnt
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.city import CityPack
 from schemas.ids import order_id, transition_id
+from schemas.merge_policy import Park
 from schemas.settings import Settings
 from schemas.topics import load_topics
 from streams.asked import Refusal
@@ -433,6 +434,107 @@ def test_what_was_never_anybodys_is_late_from_the_events_opening_on(rules: Rules
     assert case.order["dispatch_due_at"] is None
     assert "no deadline" in step.reason
     assert next_notice(case.order) is None
+
+
+MINUTE_MS = 60_000
+GENERAL = "0201"
+
+
+def parked(rules: Rules, at: int = NOW, class_code: str = GENERAL, **event: Any) -> Case:
+    """The order of an event that may be another."""
+    return first({**opened(rules, class_code).event, **event}, rules, at, known="e0")[0]
+
+
+def test_an_order_whose_event_may_be_known_waits_for_a_person_and_says_for_which(
+    rules: Rules,
+) -> None:
+    case, (step,) = first(opened(rules, GENERAL).event, rules, NOW, known="e0")
+    order = case.order
+    assert (step.verb, step.reason, order["state"]) == ("park", "may_be_known: e0", "NEEDS_REVIEW")
+    assert order["unit_code"] == opened(rules, GENERAL).order["unit_code"]
+    assert (order["due_at"], order["sign_due_at"]) == (None, None)
+    # Another matter, says somebody: now the unit's time begins.
+    now = NOW + 7 * MINUTE_MS
+    (step,) = act(case, asked(case, "dispatch", "centre", at=now), rules, now)  # type: ignore[misc]
+    at_once = opened(rules, GENERAL, NOW).order
+    assert (step.order["state"], step.order["dispatched_at"]) == ("DISPATCHED", now)
+    assert step.order["sign_due_at"] >= at_once["sign_due_at"] > now
+    assert step.order["due_at"] == at_once["due_at"]
+    assert step.order["order_id"] == order["order_id"]
+    assert {step.verb for step in notice(case, rules, NOW + 10**11)} >= {"sign_overdue", "overdue"}
+
+
+def test_what_nobody_answers_is_dispatched_in_time_once(rules: Rules) -> None:
+    case = parked(rules)
+    until = NOW + 30 * MINUTE_MS
+    assert next_notice(case.order) == (until, "dispatch")
+    assert notice(case, rules, until - 1) == []
+    now = until + 5 * MINUTE_MS
+    (step,) = notice(case, rules, now)
+    assert (step.verb, step.role, step.at) == ("dispatch", "system", now)
+    assert step.reason == "nobody answered whether the event is known"
+    assert (step.order["state"], step.order["dispatched_at"]) == ("DISPATCHED", now)
+    assert "dispatch" not in {step.verb for step in notice(case, rules, NOW + 10**11)}
+
+
+def test_it_never_waits_beyond_its_time_for_dispatch(rules: Rules) -> None:
+    short = replace(rules, stages=lambda *_: Stages(*[NOW + 4 * MINUTE_MS] * 6))
+    assert parked(short).order["park_until"] == NOW + 4 * MINUTE_MS
+    assert parked(short, NOW + 4 * MINUTE_MS).order["state"] == "DISPATCHED"
+    unknown = replace(rules, stages=_no_calendar)
+    assert parked(unknown).order["park_until"] == NOW + 30 * MINUTE_MS
+
+
+@pytest.mark.parametrize(
+    ("class_code", "park", "late_min"),
+    [
+        ("0102", Park(levels=[1, 2, 3]), 0),  # its hours are urgent ones
+        ("0101", Park(levels=[3]), 0),
+        (GENERAL, Park(minutes=0), 0),
+        (GENERAL, None, 0),
+        (GENERAL, Park(), 30),
+    ],
+)
+def test_what_is_urgent_or_came_late_or_where_nothing_waits_is_dispatched_at_once(
+    rules: Rules, class_code: str, park: Park | None, late_min: int
+) -> None:
+    case = parked(replace(rules, park=park), NOW + late_min * MINUTE_MS, class_code)
+    assert case.order["state"] == "DISPATCHED"
+
+
+def test_what_waits_can_be_given_to_another_unit_found_invalid_and_opened_again(
+    rules: Rules,
+) -> None:
+    case = parked(rules)
+    done(case, "assign", "centre", rules, to_unit=UNIT)
+    assert (case.order["state"], case.order["unit_code"]) == ("DISPATCHED", UNIT)
+    case = parked(rules)
+    unit = case.order["unit_code"]
+    done(case, "invalidate", "centre", rules)
+    done(case, "reopen", "centre", rules)
+    assert (case.order["state"], case.order["unit_code"]) == ("REOPENED", unit)
+    assert case.order["due_at"]
+
+
+def test_what_no_unit_had_is_not_dispatched_and_opened_again_goes_to_one(rules: Rules) -> None:
+    case = opened(rules)
+    while case.order["state"] != "NEEDS_REVIEW":
+        done(case, "return", "unit", rules)
+    assert case.order["unit_code"] == ""
+    assert refused(case, "dispatch", "centre", rules) == "illegal"
+    done(case, "invalidate", "centre", rules)
+    nobodys = case.order["order_id"]
+    again = copy.deepcopy(case)
+    over, order = done(case, "reopen", "centre", rules)
+    assert (over.order["order_id"], over.order["state"]) == (nobodys, "WITHDRAWN")
+    assert (order.before, order.order["state"], order.order["unit_code"]) == (
+        "UNKNOWN", "DISPATCHED", UNIT,
+    )  # fmt: skip
+    assert case.former[-1] == [nobodys, "", "WITHDRAWN"]
+    assert order.order["order_id"] not in {identity for identity, *_ in case.former}
+    # So does one that its event opens again.
+    turn(again, "reopen", "told again", NOW, rules)
+    assert (again.order["state"], again.order["unit_code"]) == ("DISPATCHED", UNIT)
 
 
 class Nobody:

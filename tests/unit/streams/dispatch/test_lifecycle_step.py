@@ -145,6 +145,8 @@ def story(city: CityPack, codec: Codec, seed: int, length: int) -> list[Item]:
                 "opened_at": opened.setdefault(name, now),
                 "decided_at": now,
                 "district_code": luck.choice((EAST, WEST)),
+                "candidate": luck.choice((None, "e7")),
+                "urgent": luck.random() < 0.1,
             }
             if order is not None and luck.random() < 0.5:
                 told |= {"status": "closed", "merged_into": "e9", "report_count": 0}
@@ -338,6 +340,68 @@ def test_an_order_that_nobody_can_take_is_noticed_once_when_its_dispatch_is_late
     assert step["reason"]
     desk.restart()
     assert desk.tick(due_at + 10**10) == []
+
+
+# --- what may be known -----------------------------------------------------------------------------
+
+WAITS = {"class_code": "0201", "candidate": "e0", "candidate_reason": "may be one of its street"}
+
+
+def test_the_order_of_an_event_that_may_be_another_waits_and_time_dispatches_it_after_a_restart(
+    desk: Desk,
+) -> None:
+    desk.tell(event(**WAITS))
+    order = desk.order()
+    assert order["state"] == "NEEDS_REVIEW"
+    # More reports of it answer nothing.
+    desk.tell(event(version=2, **WAITS))
+    assert desk.order()["version"] == order["version"]
+    until = NOW + HOUR // 2
+    assert desk.tick(until - 1) == []
+    desk.restart()
+    (step,) = desk.tick(until)
+    assert (step["action"], step["role"], step["from_state"]) == (
+        "dispatch", "system", "NEEDS_REVIEW",
+    )  # fmt: skip
+    assert desk.order()["state"] == "DISPATCHED"
+    assert desk.order()["sign_due_at"]
+    desk.restart()
+    assert "dispatch" not in {step["action"] for step in desk.tick(NOW + 10**10)}
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"candidate": None}, "the event is no other that is known"),
+        ({"urgent": True}, "a report tells of danger"),
+    ],
+)
+def test_it_waits_no_longer_when_the_event_is_none_that_is_known_or_becomes_urgent(
+    desk: Desk, told: Record, why: str
+) -> None:
+    desk.tell(event(**WAITS))
+    desk.tell(event(version=2, **WAITS | told))
+    assert desk.order()["state"] == "DISPATCHED"
+    last = records(desk.codec, desk.outputs, "order.transitions")[-1]
+    assert (last["action"], last["reason"]) == ("dispatch", why)
+    desk.tell(event(version=3, **WAITS | told))
+    assert desk.order()["version"] == 2
+
+
+def test_what_is_urgent_never_waits(desk: Desk) -> None:
+    desk.tell(event(**WAITS, urgent=True), event("e2", **WAITS | {"class_code": "0102"}))
+    assert (desk.order()["state"], desk.order("e2")["state"]) == ("DISPATCHED", "DISPATCHED")
+
+
+def test_merged_into_the_one_that_it_is_its_order_is_withdrawn_and_taken_apart_dispatched(
+    desk: Desk,
+) -> None:
+    desk.tell(event(**WAITS))
+    gone = {"status": "closed", "merged_into": "e0", "report_count": 0}
+    desk.tell(event(version=2, **WAITS | gone))
+    assert desk.order()["state"] == "WITHDRAWN"
+    desk.tell(event(version=3, **WAITS | {"candidate": None}))
+    assert desk.order()["state"] == "DISPATCHED"
 
 
 # --- what is forgotten -----------------------------------------------------------------------------

@@ -19,7 +19,10 @@ from tests.unit.streams.merge.test_order import report as drawn_report
 from tests.unit.tiny_city import WEST
 
 #: Fields of an event that only say when something was last decided.
-MOVING = ("version", "decided_at")
+#: A person who takes apart what was one, or makes one of two, has said whether one may be the other.
+MOVING = (
+    "version", "decided_at", "candidate", "candidate_score", "candidate_reason", "urgent",
+)  # fmt: skip
 
 
 class Desk:
@@ -144,6 +147,41 @@ def test_merged_events_are_one_and_the_link_says_that_a_person_did_it(desk: Desk
     assert [(link["report_id"], link["relation"]) for link in moved] == [
         ("r3", "co_report"), ("r4", "co_report"),
     ]  # fmt: skip
+
+
+STREET = f"{WEST}001"
+HOUSE = {"class_code": "0101", "grid": f"{STREET}002003", "address": "1 Main Street"}
+VAGUE = {"class_code": "0101", "grid": STREET, "address": "", "north": None}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_who_says_that_two_are_apart_takes_the_candidate_away_and_keeps_the_other(
+    city: CityPack, codec: Codec, turned: bool
+) -> None:
+    desk = Desk(city, codec)
+    desk.take(plain(1, **HOUSE), plain(3, **VAGUE))
+    assert desk.versions[B]["candidate"] == A
+    pair = (A, B) if turned else (B, A)
+    assert desk.ask("apart", *pair)["outcome"] == "applied"
+    told = desk.versions[B]
+    assert (told["candidate"], told["candidate_reason"], told["report_count"]) == (None, "", 1)
+    version = told["version"]
+    assert desk.ask("apart", *pair)["outcome"] == "applied"
+    assert desk.versions[B]["version"] == version
+
+
+def test_what_was_merged_into_the_one_that_may_be_it_is_no_candidate_and_apart_again_neither(
+    city: CityPack, codec: Codec
+) -> None:
+    desk = Desk(city, codec)
+    desk.take(plain(1, **HOUSE), plain(3, **VAGUE))
+    desk.ask("merge", A, B)
+    assert desk.versions[B]["candidate"] is None
+    desk = Desk(city, codec)
+    desk.take(plain(1, **HOUSE), plain(3, **VAGUE))
+    desk.ask("merge", B, A)
+    desk.ask("split", A, reports=("r3",))
+    assert (desk.versions[B]["candidate"], desk.versions[B]["report_count"]) == (None, 1)
 
 
 def test_what_is_told_later_where_the_merged_event_was_joins_the_other(desk: Desk) -> None:

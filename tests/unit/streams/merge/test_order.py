@@ -57,6 +57,7 @@ def report(number: int, drawn: dict[str, Any]) -> Record:
         "media": drawn["media"],
         "device": drawn["device"],
         "alarm_state": drawn["alarm"] if drawn["device"] else "",
+        "urgent": drawn.get("urgent", False),
         "source_topic": "reports.raw.test",
         "source_partition": 0,
         "source_offset": 0,
@@ -80,6 +81,7 @@ DRAWN = st.fixed_dictionaries(
         "media": st.sampled_from([[], [], ["sha256:" + "0" * 64]]),
         "device": st.sampled_from(["", "", "d1", "d2"]),
         "alarm": st.sampled_from(["open", "open", "cleared"]),
+        "urgent": st.sampled_from([False, False, True]),
     }
 )
 
@@ -127,6 +129,15 @@ def partition(codec: Codec, outputs: Any) -> set[frozenset[str]]:
     return {frozenset(members) for members in together.values()}
 
 
+def candidates(codec: Codec, outputs: Any) -> dict[str, tuple[Any, ...]]:
+    """What each event with reports says that it may be, and whether it is urgent."""
+    return {
+        version["event_id"]: (version["candidate"], version["urgent"])
+        for version in {e["event_id"]: e for e in records(codec, outputs, "events")}.values()
+        if version["report_count"]
+    }
+
+
 @settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -151,7 +162,7 @@ def test_arrival_order_within_a_minute_batches_and_restarts_change_no_event(
         outputs, _ = run(
             MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again
         )
-        told.append(partition(codec, outputs))
+        told.append((partition(codec, outputs), candidates(codec, outputs)))
     assert told[0] == told[1]
 
 
