@@ -26,6 +26,8 @@ from schemas.settings import Settings
 
 TOPICS_FILE = Path(__file__).parent / "topics.yaml"
 DAY_MS = 24 * 3600 * 1000
+#: A dead letter waits for a person: longer than the topic it comes from.
+DLQ_DAYS = 90
 ADMIN_TIMEOUT_S = 30.0
 
 
@@ -93,6 +95,31 @@ def load_entries() -> dict[str, dict[str, Any]]:
     return raws | topics
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long one topic's records stay, and the personal columns of its table; days, -1 for ever."""
+
+    topic: str
+    days: int
+    personal: str
+    table: str
+    table_personal_days: int | None
+
+
+def load_retention() -> list[Retention]:
+    """Every topic that ages out, dead letters among them; compacted states hold what is open and no longer."""
+    found = []
+    for name, entry in load_entries().items():
+        personal = entry.get("personal", "")
+        columns = entry.get("table_personal_days")
+        found.append(
+            Retention(name, entry["retention_days"], personal, entry.get("table", ""), columns)
+        )
+        if entry.get("dlq"):
+            found.append(Retention(dlq_topic(name), DLQ_DAYS, personal, "", None))
+    return sorted(found, key=lambda one: one.topic)
+
+
 def _document() -> Any:
     return yaml.safe_load(TOPICS_FILE.read_text(encoding="utf-8"))
 
@@ -107,6 +134,8 @@ def _expand(
     config = common | {
         "cleanup.policy": "delete",
         "retention.ms": str(days * DAY_MS if days >= 0 else -1),
+        # Only a closed segment is deleted: so what ages out is gone a day after its time, however little comes.
+        "segment.ms": str(DAY_MS),
         "max.message.bytes": str(entry.get("max_message_bytes", 1024 * 1024)),
     }
     stateful = bool(agents) or "beside" in entry
@@ -124,9 +153,8 @@ def _expand(
         for agent in agents
     ]
     if entry.get("dlq"):
-        # A dead letter waits for a person: longer than the topic it comes from.
         dlq = config | {
-            "retention.ms": str(90 * DAY_MS),
+            "retention.ms": str(DLQ_DAYS * DAY_MS),
             "max.message.bytes": str(DEAD_LETTER_BYTES),
         }
         specs.append(TopicSpec(dlq_topic(name), 1, replication, dlq))

@@ -1,4 +1,4 @@
-"""`quanyu topics diff | apply | acls`: topics as code, and who may do what with them."""
+"""`quanyu topics diff | apply | acls | retention`: topics as code, who may do what, what stays how long."""
 
 import json
 from typing import Annotated
@@ -34,6 +34,29 @@ def register(app: typer.Typer) -> None:
         from schemas import topics
 
         _say(topics.apply(load_settings()), as_json, "done", "nothing to do")
+
+    @group.command("retention")
+    def retention(as_json: AsJson = False) -> None:
+        """How long each topic's records and each table's personal columns stay.
+
+        Example: quanyu topics retention
+        """
+        from dataclasses import asdict
+
+        from rich.console import Console
+        from rich.table import Table
+
+        from schemas.topics import load_retention
+
+        found = load_retention()
+        if as_json:
+            typer.echo(json.dumps({"retention": [asdict(one) for one in found]}))
+            return
+        table = Table("topic", "days", "personal data", "table", "its personal columns, days")
+        for one in found:
+            columns = "" if one.table_personal_days is None else str(one.table_personal_days)
+            table.add_row(one.topic, str(one.days), one.personal, one.table, columns)
+        Console().print(table)
 
     @group.command("acls")
     def acls(

@@ -1,6 +1,5 @@
 """Intake's decisions: every raw record has exactly one outcome, accepted | duplicate | review | rejected."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from streams.intake.demands import (
 )
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
-from streams.intake.privacy import mask, telephone
+from streams.intake.privacy import mask, reporter_hash
 from streams.intake.tags import Tagger, Tags
 from streams.records import Records
 
@@ -473,7 +472,9 @@ class IntakeStep:
                 "locate_method": located.method,
                 "zone": located.zone,
                 "address": address.text,
-                "reporter_hash": self._hash(raw["reporter"] or next(iter(phones), None)),
+                "reporter_hash": reporter_hash(
+                    self._hash_key, clean(raw["reporter"] or next(iter(phones), None))
+                ),
                 # The same words fell into the same demands where they came from.
                 "forwarded_from": forwarded + behind if forwarded else forwarded,
                 "media": raw["media"],
@@ -573,14 +574,6 @@ class IntakeStep:
             f"{code} {self._city.classes[code].name} {chance:.2f}"
             for code, chance in classified.top
         )
-
-    def _hash(self, reporter: str | None) -> str:
-        text = clean(reporter)
-        if not text:
-            return ""
-        if len(text) < 24 and len(digits := telephone(text)) >= 11:
-            text = digits  # however it was written, one number is one reporter
-        return hashlib.blake2b(text.encode(), key=self._hash_key, digest_size=16).hexdigest()
 
     def _undecodable(
         self, batch: Batch, index: int, error: DecodeError, now_ms: int, decision: Decision

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC
@@ -11,14 +12,19 @@ from typing import Any
 
 import clickhouse_connect
 import httpx
+import psutil
 import pytest
 from confluent_kafka import Consumer, Message, Producer
 
+from deploy.positions import Positions
 from schemas.codec import default_codec
 from schemas.kafka import consumer_config, producer_config
 from schemas.secrets import load_hash_key, trail_secret
 from schemas.settings import load_settings
-from schemas.topics import raw_topic
+from schemas.texts import clean
+from schemas.topics import load_topics, raw_topic
+from streams.intake.privacy import mask
+from tests.conftest import eventually
 from tests.faults.harness import Stack, free_base_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -346,3 +352,137 @@ def test_what_people_answer_merge_and_split_is_done_once_and_every_number_follow
         assert (answer.status_code, set(answer.json())) == (status, {"error", "reason"})
     assert desk.post("/events/unknown/merge", json=body).status_code == 404
     assert desk.post(f"/events/{second}/merge", json={"to": first}).status_code == 422
+
+
+#: A telephone number, an identity number with its check digit, and a plate: of nobody.
+TOLD = ("13900010002", "11010519491231002X", "豫A12345")
+
+
+def test_whoever_reported_is_found_nowhere_beyond_the_raw_topics(city: Stack) -> None:
+    key = json.loads((city.home / "keys.json").read_text(encoding="utf-8"))["photo_app"]
+    answer = httpx.post(
+        f"{city.url}/channels/photo_app/reports",
+        headers={"X-API-Key": key},
+        json={
+            "id": "PII-1", "title": f"路灯不亮 {TOLD[0]}", "user_id": TOLD[0],
+            "submitted_at": "2026-03-02T08:00:00+08:00",
+            "description": f"我叫张三丰,电话{TOLD[0]},身份证{TOLD[1]},车牌{TOLD[2]},文化路路灯不亮",
+            "location": {"lng": 113.67, "lat": 34.79, "crs": "WGS84"},
+        },
+    )  # fmt: skip
+    assert answer.status_code == 202, answer.text
+    city.json("simulate", "--scenario", "storm", "--rate", "40", "--duration", "5")
+    audited(city)
+    settings = load_settings(home=city.home)
+    codec = default_codec(settings)
+    numbers, elsewhere = set(TOLD), dict[str, bytes]()
+    with Positions(settings) as positions:
+        topics = [spec.name for spec in load_topics(settings)]
+        for (topic, _), messages in positions.records(
+            positions.extents(positions.partitions(topics))
+        ):
+            raw = topic.startswith("reports.raw.")
+            values = [m.value() or b"" for m in messages]
+            if raw and not topic.endswith((".dlq", ".state")):
+                for report in codec.decode_batch("RawReport", values)[0]:
+                    said = (report or {}).get("reporter") or ""
+                    numbers |= {said} if re.fullmatch(r"1[3-9]\d{9}", said) else set()
+                    for field in ("title", "text", "address"):
+                        numbers |= set(mask(clean((report or {}).get(field))).phones)
+            # Dead letters and answers bear the raw record, byte for byte, as long as they wait.
+            elif not topic.endswith(".dlq") and topic != "review.answers":
+                keys = [m.key() or b"" for m in messages]
+                elsewhere[topic] = elsewhere.get(topic, b"") + b"\n".join([*values, *keys])
+    for log in (city.home / "logs").iterdir():
+        elsewhere[log.name] = log.read_bytes()
+    for part in city.parts().values():
+        if part["name"] not in ("kafka", "clickhouse", "mqtt"):
+            found = httpx.get(f"http://127.0.0.1:{part['port']}/metrics", trust_env=False)
+            elsewhere[f"metrics of {part['name']}"] = found.content
+    for (table,) in city.rows("SELECT name FROM system.tables WHERE database = 'quanyu'"):
+        rows = city.rows(f"SELECT * FROM quanyu.{table}")
+        elsewhere[f"table {table}"] = json.dumps(rows, ensure_ascii=False).encode()
+    assert len(numbers) > 20, "the storm told no telephone numbers"
+    leaks = {
+        (where, number)
+        for where, text in elsewhere.items()
+        for number in numbers
+        if number.encode() in text
+    }
+    assert not leaks
+
+
+def test_every_port_of_the_stack_is_reached_from_this_machine_alone(city: Stack) -> None:
+    (owner,) = {part["pid"] for part in city.parts().values() if part["name"] == "screen"}
+    supervisor = psutil.Process(owner).parent()
+    assert supervisor is not None
+    listening = {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in [supervisor, *supervisor.children(recursive=True)]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {port for _, port in listening} >= {p["port"] for p in city.parts().values()}
+    assert {ip.removeprefix("::ffff:") for ip, _ in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_an_erased_reporter_leaves_no_word_and_no_number_changes(city: Stack) -> None:
+    phone = "13700030004"
+    key = json.loads((city.home / "keys.json").read_text(encoding="utf-8"))["photo_app"]
+    for number in (1, 2):
+        answer = httpx.post(
+            f"{city.url}/channels/photo_app/reports",
+            headers={"X-API-Key": key},
+            json={
+                "id": f"ERASE-{number}", "title": "井盖丢失", "user_id": phone,
+                "submitted_at": "2026-03-02T08:00:00+08:00",
+                "description": f"某小区门口第{number}个井盖丢失,很危险", "address": "建设路某号门口",
+                "location": {"lng": 113.61 + number / 100, "lat": 34.75, "crs": "WGS84"},
+            },
+        )  # fmt: skip
+        assert answer.status_code == 202, answer.text
+    before = audited(city)
+    counters = (
+        "SELECT sum(n) FROM quanyu.outcome_counts UNION ALL SELECT sum(n) FROM quanyu.link_counts"
+    )
+    counted = city.rows(counters)
+
+    def erased(*argv: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = city.json("erase", *argv)["erased"]
+        return {k: found[0][k] for k in ("reports", "events", "dry_run")} if found else {}
+
+    assert erased("--reporter", phone, "--dry-run") == {"reports": 2, "events": 2, "dry_run": True}
+    assert city.rows("SELECT count() FROM quanyu.reports WHERE address = '建设路某号门口'") == [
+        ["2"]
+    ]
+    document = city.json("erase", "--reporter", "+86 137-0003-0004", "--actor", "dpo-1")["erased"][
+        0
+    ]
+    assert (document["reports"], document["events"]) == (2, 2)
+    assert {a["topic"] for a in document["ageing"]} >= {"reports.raw.photo_app", "reports.dlq"}
+    assert all(a["gone_by"] > time.time() * 1000 for a in document["ageing"])
+    mine = (
+        "report_id IN (SELECT report_id FROM quanyu.report_outcomes WHERE native_id LIKE 'ERASE-%')"
+    )
+    left = f"SELECT DISTINCT title, text, address, reporter_hash, media FROM quanyu.reports WHERE {mine}"
+    assert city.rows(left) == [["[已删除]", "", "", "", []]]
+    assert city.rows("SELECT count() FROM quanyu.events WHERE address = '建设路某号门口'") == [
+        ["0"]
+    ]
+    assert erased("--reporter", phone) == {"reports": 0, "events": 0, "dry_run": False}
+    assert city.json("erase", "--again")["erased"][0]["reports"] == 0
+    after = audited(city)
+    assert (after["totals"], city.rows(counters)) == (before["totals"], counted)
+    # The log says who did it and how much, and knows the reporter by the keyed hash alone.
+    log = "SELECT actor, role, detail, target FROM quanyu.action_outcomes WHERE kind = 'erase'"
+    first = city.rows(f"{log} ORDER BY at")[0]
+    assert first[:3] == ["dpo-1", "operator", "2 reports, 2 events, 0 photos"]
+    assert phone not in json.dumps(first)
+
+
+def test_the_wrong_role_gets_403_and_a_row_that_anybody_with_sql_can_find(city: Stack) -> None:
+    key = city.json("people", "add", "u-403", "--role", "unit", "--unit", "410105-CG")["key"]
+    answer = httpx.get(f"{city.url}/desk/reviews", headers={"X-API-Key": key}, trust_env=False)
+    assert answer.status_code == 403
+    log = "SELECT action, outcome, reason, role FROM quanyu.action_outcomes WHERE actor = 'u-403'"
+    assert eventually(lambda: city.rows(log)) == [["GET /desk/reviews", "refused", "role", "unit"]]
