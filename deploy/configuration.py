@@ -13,6 +13,7 @@ from schemas.access import kafka_options, tls_context
 from schemas.channels import load_channels
 from schemas.city import load_city
 from schemas.errors import QuanyuError
+from schemas.keys import read_channel_keys
 from schemas.registry import load_lock
 from schemas.secrets import HASH_KEY_FILE
 from schemas.settings import SETTINGS_FILE, STACK_FILE, Settings, is_secret, read_settings_file
@@ -26,6 +27,7 @@ OTHERS = {
     "QUANYU_INSTANCE": "Name of this process in its groups: restarted, it has its partitions back at once.",
     "QUANYU_CHANNELS": "Comma-separated: a process of the connectors serves only these channels.",
     "QUANYU_CACHE": "Where jars and generated grids lie; default ~/.cache/quanyu.",
+    "QUANYU_ACCEPT_LOSS": "Topic/partition:position of losses that a person has looked at.",
     "QUANYU_TEST_CONTAINERS": "1: tests run against servers in containers.",
 }
 #: User and password in an address.
@@ -106,7 +108,7 @@ def problems(settings: Settings, environment: Mapping[str, str] | None = None) -
         lambda: kafka_options(settings),
         lambda: tls_context(settings, "clickhouse"),
         lambda: None if settings.schema_registry_url else load_lock(),
-        lambda: _keys(settings),
+        lambda: read_channel_keys(settings.keys_path),
     )
     for check in checks:
         try:
@@ -126,15 +128,3 @@ def problems(settings: Settings, environment: Mapping[str, str] | None = None) -
             "and a screen of different homes make keys of their own"
         )
     return found
-
-
-def _keys(settings: Settings) -> None:
-    path = settings.keys_path
-    if not path.exists():
-        return
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QuanyuError(f"{path}: not a JSON file of keys ({error})") from None
-    if not isinstance(known, dict):
-        raise QuanyuError(f"{path}: write {{channel: key}}")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from deploy.doctor_facts import ClickHouse, Facts, Kafka, Place
+from deploy.flows import STREAMS_GROUP
 from schemas.tables import DEDUPLICATION_WINDOW
 
 #: ``unknown``: could not be looked at.
@@ -238,7 +239,7 @@ def offsets(facts: Facts) -> Iterator[Finding]:
                 "offsets", "error",
                 f"RETENTION OVERTOOK {place.group} in {where}: it stands at {place.committed or 0}, "
                 f"the log begins at {place.first}; up to {lost} records were deleted unread",
-                _again(place.topic),
+                _again(facts, place),
             )  # fmt: skip
         if place.committed is not None and place.committed > place.end:
             yield Finding(
@@ -263,11 +264,17 @@ def unread(place: Place, started: bool) -> int:
     return gap
 
 
-def _again(topic: str) -> str:
-    if topic.startswith("reports.raw."):
-        channel = topic.removeprefix("reports.raw.")
-        return f"quanyu replay FILE --channel {channel}  # of that time, from the source; ids are the same"
-    return "quanyu audit  # names what is missing; quanyu replay FILE --channel … brings it again"
+def _again(facts: Facts, place: Place) -> str:
+    """How to go on without what is lost, and how to bring it again."""
+    channel = place.topic.removeprefix("reports.raw.") if "reports.raw." in place.topic else "…"
+    replay = (
+        f"quanyu replay FILE --channel {channel}  # of that time, from the source; ids are equal"
+    )
+    if place.group != STREAMS_GROUP:
+        return replay
+    # The worker stands still until somebody has looked.
+    log = f"{facts.settings.home}/logs/worker.log"
+    return f"grep retention_overtook {log}  # the setting with which it goes on; then: {replay}"
 
 
 def lag(facts: Facts) -> Iterator[Finding]:

@@ -110,6 +110,12 @@ class Positions:
         """End of each partition."""
         return self._offsets(partitions, LATEST)
 
+    def since(self, partitions: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
+        """Offset of each partition's first record of that time (ms) or later; its end when there is none."""
+        end = self.ends(partitions)
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(at_ms))
+        return {p: end[p] if offset < 0 else offset for p, offset in found.items()}
+
     def newest(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Timestamp (ms) of the newest record of each partition; those without a record are left out."""
         found = self._listed(partitions, NEWEST)
