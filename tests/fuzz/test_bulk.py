@@ -24,6 +24,7 @@ from schemas.channels import load_channel, read_channel
 from schemas.codec import DecodeError
 from schemas.errors import QuanyuError
 from schemas.keys import Keys
+from schemas.queries import QUERIES_DIR, read_query
 from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
 from schemas.topics import raw_topic
@@ -95,6 +96,10 @@ def message(data: bytes, number: int) -> None:
     raw_of(found, "iot")
 
 
+def address(data: bytes, _: int) -> None:
+    mqtt.read_address("iot", data.decode("utf-8", "replace"))
+
+
 def file(suffix: str, channel: str) -> Callable[[bytes, int], None]:
     """A file of this kind."""
 
@@ -136,6 +141,7 @@ READERS = {
     "open311 document": Reader(open311_document, samples.REQUESTS),
     "open311 post": Reader(open311_post, samples.POSTS),
     "mqtt message": Reader(message, samples.ALARMS),
+    "mqtt address": Reader(address, [b"mqtt://user:pass@host:1883?client_id=a", b"mqtts://host"]),
     "csv": Reader(file(".csv", "hotline12345"), samples.TABLES),
     "json lines": Reader(file(".jsonl", "hotline12345"), samples.LINES),
     "geojson": Reader(file(".geojson", "uav"), samples.SHAPES),
@@ -148,13 +154,24 @@ READERS = {
     ),
     "people": Reader(home_file("people.json", read_people), samples.PEOPLE),
     "webhooks": Reader(home_file("webhooks.json", read_webhooks), samples.HOOKS),
-    "keys": Reader(
-        home_file("keys.json", lambda p: Keys(p).accepts("a", "b")), samples.SOURCES
+    "keys": Reader(home_file("keys.json", lambda p: Keys(p).accepts("a", "b")), samples.SOURCES),
+    "query": Reader(
+        home_file("a_test.sql", read_query),
+        [path.read_bytes() for path in sorted(QUERIES_DIR.glob("*.sql"))],
+        0.1,
     ),
     "settings": Reader(
         home_file("quanyu.toml", lambda p: load_settings(home=p.parent)), samples.SETTINGS, 0.05
     ),
 }
+#: Every failure that a generated input ever found, by its reader.
+FOUND = (
+    ("mqtt address", b"mqtts://host?cafile=/nonexisten%00"),
+    ("query", b"-- a\x80"),
+    ("channel spec", b"title: 2026-02-30\n"),
+    ("channel spec", b"title: " + b"1" * 5000),
+    ("channel spec", b"title: " + b"[" * 3000),
+)
 #: What a reader may raise; what it says is for a person.
 DECLARED = (QuanyuError, Refused, Refused311, DecodeError)
 
@@ -184,11 +201,7 @@ def test_what_is_spoilt_is_read_or_refused_and_nothing_hangs(
     print(f"{name}: {count} inputs, {refused} refused")
 
 
-@pytest.mark.parametrize("value", ["2026-02-30", "1" * 5000, "[" * 3000])
-def test_a_spec_with_a_value_that_is_none_is_refused_by_its_file(
-    tmp_path: Path, value: str
-) -> None:
-    path = tmp_path / "a_test.yaml"
-    path.write_text(f"title: {value}\n", encoding="utf-8")
-    with pytest.raises(QuanyuError, match=r"a_test\.yaml"):
-        read_channel(path)
+@pytest.mark.parametrize(("name", "data"), FOUND)
+def test_what_was_found_once_is_refused_with_a_reason(name: str, data: bytes) -> None:
+    with pytest.raises(DECLARED, match=r"\w"):
+        READERS[name].read(data, 1)
