@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import PlainTextResponse
@@ -25,7 +24,8 @@ from connectors.open311 import facade
 from connectors.publish import Publisher
 from deploy import desk_api, orders_api, screen, suggest, trail_api
 from deploy.desk import Desk
-from deploy.guard import BURST, RATE, Buckets, Refusals, too_often
+from deploy.guard import BURST, RATE, Buckets, Refusals, nobody, too_often
+from deploy.limits import Bodies, server
 from deploy.people import People
 from deploy.trail import steps_of
 from schemas import metrics
@@ -50,7 +50,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     """The gateway of one installation."""
 
-    desk = Desk(settings)
+    desk, people = Desk(settings), People(settings.people_path)
     rates, refusals = Buckets(RATE, BURST), Refusals(desk.note)
 
     @contextlib.asynccontextmanager
@@ -61,6 +61,7 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         publisher.close(1.0)
 
     app = FastAPI(title="quanyu", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(Bodies)  # below: who has no key is refused before a body is read
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Response:
@@ -69,7 +70,9 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
         status = 500  # of an exception that nobody answers
         try:
             with metrics.HTTP_SECONDS.labels(*labels).time():
-                response: Response = too_often(rates, request) or await call_next(request)
+                response: Response = (
+                    too_often(rates, request) or nobody(people, request) or await call_next(request)
+                )
             status = response.status_code
         finally:
             metrics.HTTP_REQUESTS.labels(*labels, str(status)).inc()
@@ -101,7 +104,6 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.include_router(screen.router(settings))
     app.state.suggest = suggest.Service(settings)
     app.include_router(suggest.router(app.state.suggest))
-    people = People(settings.people_path)
     app.include_router(desk_api.router(desk, people))
     app.include_router(orders_api.router(settings, desk, people))
     app.include_router(trail_api.router(desk, load_hash_key(settings)))
@@ -152,16 +154,14 @@ def main() -> None:
     metrics.describe_process(settings)
     # The city takes seconds to read; whoever asks first should not wait for them.
     threading.Thread(target=app.state.suggest.warm, name="warm", daemon=True).start()
-    uvicorn.run(
+    server(
         app,
         host=settings.bind,
         port=settings.screen_port,
-        log_level="warning",
         timeout_graceful_shutdown=GRACEFUL_S,
-        server_header=False,
         ssl_certfile=certificate,
         ssl_keyfile=key,
-    )
+    ).run()
 
 
 if __name__ == "__main__":

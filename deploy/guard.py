@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from connectors.refusal import Refused
 from connectors.signature import SIGNATURE_HEADER
+from deploy.people import People
 from schemas.channels import channel_names
 
 #: Requests a second of one key for ever, and how many may come at once. A channel with more to say sends arrays
@@ -87,6 +88,15 @@ def too_often(buckets: Buckets, request: Request) -> Response | None:
     )
 
 
+def nobody(people: People, request: Request) -> Response | None:
+    """401 for who acts without being anybody; None lets it in. Asked before a body is read."""
+    first = request.url.path.strip("/").partition("/")[0]
+    if first not in ("desk", "orders") or people.find(request.headers.get("x-api-key", "")):
+        return None
+    refused = Refused(401, "key", "X-API-Key is missing or nobody's; see quanyu people add")
+    return JSONResponse(refused.body.model_dump(exclude_none=True), refused.status)
+
+
 class Refusals:
     """Writes who was refused into the people's log, at most so many lines; what is left out is counted."""
 
@@ -105,7 +115,8 @@ class Refusals:
         who = getattr(request.state, "person", None)
         channel = _channel(request)
         route: Any = request.scope.get("route")
-        path = getattr(route, "path", "") or "an address that is none"
+        # Nobody came as far as a route: then the path's first part, which is one of ours.
+        path = getattr(route, "path", "") or f"/{request.url.path.strip('/').partition('/')[0]}/…"
         more = f"{self._left_out} more refusals were not written" if self._left_out else ""
         self._left_out = 0
         self._write(

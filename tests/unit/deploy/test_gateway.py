@@ -24,7 +24,7 @@ TILES = json.loads((BIGSCREEN_DIR / "tiles.json").read_text(encoding="utf-8"))
 class Nobody:
     """A publisher that is never asked."""
 
-    def close(self) -> None:
+    def close(self, *_: float) -> None:
         """Nothing to wait for."""
 
 

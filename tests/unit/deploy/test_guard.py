@@ -1,5 +1,6 @@
 """Who asks too often waits, who is refused stands in the log; a stranger writes nothing of his own there."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ ORDER = "0f0e0d0c-0b0a-5908-8706-050403020100"
 class Nobody:
     """A publisher that is never asked."""
 
-    def close(self) -> None:
+    def close(self, *_: float) -> None:
         """Nothing to wait for."""
 
 
@@ -112,3 +113,63 @@ def test_strangers_with_a_million_keys_hold_no_more_memory_than_ten_thousand() -
     for number in range(1_000):
         buckets.take(str(number))
     assert len(buckets._known) == 100
+
+
+#: Routes that answer without a key, and why each may.
+OPEN = {
+    "/healthz": "whether it lives",
+    "/readyz": "whether it is ready",
+    "/metrics": "numbers without personal data, for Prometheus inside the network",
+    "/api/tiles": "the screen hangs on a wall: named queries that are not private",
+    "/api/queries": "as above",
+    "/api/queries/{name}": "as above",
+    "/api/city": "names of the city's pack",
+    "/api/map/areas": "borders of the city's pack",
+    "/api/status": "how fresh the screen is",
+    "/trail/{report_id}": "its secret is the key",
+    "/trail/{report_id}/visit": "its secret is the key",
+    "/open311/v2/discovery": "public by its specification",
+    "/open311/v2/services": "public by its specification",
+    "/open311/v2/services/{service_code}": "public by its specification",
+    "/open311/v2/requests": "public by its specification; posting needs the channel's key",
+    "/open311/v2/requests/{service_request_id}": "public by its specification",
+    "/open311/v2/tokens/{token}": "public by its specification",
+    "/channels/{rest:path}": "says only which address and method are right",
+    "/openapi.json": "describes the interface",
+}
+
+
+def test_no_route_without_a_key_answers_anything_that_should_have_one(gate: Gate) -> None:
+    told = gate.client.get("/openapi.json").json()["paths"]
+    guarded = 0
+    for path, methods in told.items():
+        for method in methods:
+            if path.removesuffix(".{format}") in OPEN and (method == "get" or "trail" in path):
+                continue
+            filled = path.replace("{name}", "photo_app").replace("{format}", "json")
+            filled = re.sub(r"\{\w*digest\}", "0" * 64, filled)
+            filled = re.sub(r"\{\w+\}", ORDER, filled)
+            for headers in ({}, {"X-API-Key": "nobody's"}):
+                answer = gate.client.request(method, filled, headers=headers, content=b"")
+                assert answer.status_code in (401, 403), (method, path, answer.text)
+            guarded += 1
+    assert guarded >= 15
+
+
+def test_every_open_route_is_one_that_there_is(gate: Gate) -> None:
+    routes = {getattr(route, "path", "") for route in _routes(gate.client.app)}
+    assert {path for path in OPEN if "{rest" not in path} <= routes
+    described = set(gate.client.get("/openapi.json").json()["paths"])
+    # What the description does not name is looked at here, by name.
+    assert {path for path in routes - described if path} <= {
+        "/healthz", "/readyz", "/metrics", "/openapi.json", "/channels/{rest:path}",
+        *(path for path in routes if path.startswith("/open311")),
+    }  # fmt: skip
+
+
+def _routes(app: Any) -> list[Any]:
+    found: list[Any] = []
+    for route in app.routes:
+        inner = getattr(getattr(route, "original_router", None), "routes", None)
+        found += inner if inner else [route]
+    return found
