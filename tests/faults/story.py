@@ -203,7 +203,10 @@ def settle(
     with contextlib.suppress(OSError, ValueError):
         report.restarts = {n: p["restarts"] for n, p in stack.recorded().items()}
     say("quiet, then the audit")
-    _hold_against_truth(stack, report, loads)
+    try:
+        _hold_against_truth(stack, report, loads)
+    except (RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
+        report.problems.append(f"it could not be judged: {error}"[:500])
     if report.problems:
         kept = Path(f"{home}-failed-{report.seed}")
         shutil.rmtree(kept, ignore_errors=True)
@@ -301,6 +304,10 @@ def strike(
     except Skipped as why:
         report.skipped.append(f"{name}: {why}")
         say(f"{number} {name}: skipped, {why}")
+        return
+    except (RuntimeError, OSError, ValueError) as error:
+        report.problems.append(f"{name}: {error!r}")
+        say(f"{number} {name}: {error!r}")
         return
     if probe is None:
         report.faults.append(Done(fault.kind, fault.place, None))
