@@ -73,11 +73,15 @@ def position_key(topic: str, home: str) -> bytes:
 
 @dataclass(slots=True)
 class Owned(Generic[S]):
-    """A partition that is ours: its producer, its state and where to go on in each of its topics."""
+    """A partition that is ours: its producer, its state and where to go on in each of its topics.
+
+    ``step``: the one that made the state, which no other understands for sure.
+    """
 
     producer: Producer
     state: S
     positions: dict[str, int]
+    step: Step[S]
 
 
 class Ledger(Generic[S]):
@@ -116,21 +120,11 @@ class Ledger(Generic[S]):
         unfinished. Any error but that ends the process: nothing of the batch is published.
         """
         tp = self._home(batch.topic), batch.partition
-        if tp not in self._owned and tp not in self._lost:
-            if tp not in self._acquiring:
-                self._acquiring[tp] = self._start_acquiring(tp)
-            acquired = await self._acquiring[tp]
-            self._acquiring.pop(tp, None)
-            if acquired is None:
-                return  # the partition is not ours any more; its next owner reads the batch again
-            self._owned[tp] = acquired
         whole = False
         while True:
-            while tp in self._committing:
-                await self._committing[tp]
-            owned = self._owned.get(tp)
+            owned = await self._take(tp)
             if owned is None:
-                return
+                return  # the partition is not ours any more; its next owner reads the batch again
             position = owned.positions.get(batch.topic, 0)
             fresh = batch.since(position)
             if not len(fresh):
@@ -145,9 +139,38 @@ class Ledger(Generic[S]):
             )
             whole = True
         started = time.monotonic()
-        decision = self._step.decide(owned.state, fresh, int(time.time() * 1000))
+        decision = owned.step.decide(owned.state, fresh, int(time.time() * 1000))
         self._seconds("decide", started)
         self._committing[tp] = asyncio.create_task(self._finish(tp, owned, decision, fresh, batch))
+
+    async def _take(self, tp: TP) -> Owned[S] | None:
+        """The partition once nothing of it is committed, its state made by the step in service; None when it is
+        not ours."""
+        while True:
+            while tp in self._committing:
+                await self._committing[tp]
+            owned = self._owned.get(tp)
+            if owned is not None and owned.step is self._step:
+                return owned
+            if owned is None and tp in self._lost:
+                return None
+            # Not acquired yet, or another step took over: the state is read as that one indexes it.
+            self._owned.pop(tp, None)
+            if tp not in self._acquiring:
+                self._acquiring[tp] = self._start_acquiring(tp)
+            acquired = await self._acquiring[tp]
+            self._acquiring.pop(tp, None)
+            if acquired is None:
+                return None
+            self._owned[tp] = acquired
+
+    def renew(self, step: Step[S]) -> None:
+        """Decide by another step from each partition's next batch on, or its next tick.
+
+        What is decided is committed first, then the partition's state is read anew from its topic, so that
+        nothing in memory is of two steps. Nobody else is asked, no partition changes hands.
+        """
+        self._step = step
 
     async def tick(self, timers: Callable[[S, int], Decision]) -> None:
         """Let ``timers`` (state, now in ms) act on every partition that is ours and not busy."""
@@ -157,6 +180,10 @@ class Ledger(Generic[S]):
                 self._owned[tp] = acquired
         for tp, owned in list(self._owned.items()):
             if tp in self._committing:
+                continue
+            if owned.step is not self._step:
+                del self._owned[tp]
+                self._acquiring[tp] = self._start_acquiring(tp)
                 continue
             try:
                 decision = timers(owned.state, int(time.time() * 1000))
@@ -243,6 +270,7 @@ class Ledger(Generic[S]):
         """
         if (topic, partition) not in self._assigned:
             return None
+        step = self._step
         started = time.monotonic()
         producer = Producer(
             {
@@ -262,7 +290,7 @@ class Ledger(Generic[S]):
         for name, position in positions.items():
             if position:
                 self._refuse_gone(name, partition, position)
-        state = self._step.restore(topic, partition, entries)
+        state = step.restore(topic, partition, entries)
         structlog.get_logger().info(
             "acquired",
             agent=self._step.name,
@@ -272,7 +300,7 @@ class Ledger(Generic[S]):
             entries=len(entries),
         )
         self._seconds("restore", started)
-        return Owned(producer, state, positions)
+        return Owned(producer, state, positions, step)
 
     def _refuse_gone(self, topic: str, partition: int, position: int) -> None:
         """End the process when the log has no record at a position, but begins behind or ends before it.
@@ -362,7 +390,7 @@ class Ledger(Generic[S]):
         metrics.STREAM_POSITION.labels(agent, topic, partition).set(owned.positions[topic])
         metrics.STREAM_COMMITTED_AT.labels(agent, topic, partition).set_to_current_time()
         metrics.STREAM_STATE_ENTRIES.labels(agent, topic, partition).set(
-            self._step.entries(owned.state)
+            owned.step.entries(owned.state)
         )
 
     def _seconds(self, step: str, started: float) -> None:

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import structlog
@@ -14,17 +15,19 @@ import structlog
 from schemas import metrics, probes
 from schemas.access import hold_kafka
 from schemas.channels import channel_names
-from schemas.city import load_city
-from schemas.codec import default_codec
+from schemas.city import CityPack, load_city
+from schemas.codec import Codec, default_codec
 from schemas.errors import QuanyuError
 from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
 from schemas.topics import raw_topic
 from streams.agent import batch_agent
 from streams.app import FailFastApp, create_app, run_worker
+from streams.batch import Decision, Step
 from streams.dispatch.decide import DispatchStep
 from streams.intake.decide import ANSWERS, IntakeStep
 from streams.merge.decide import MergeStep
+from streams.renew import LOOK_S, Renewal
 
 AGENTS = ("intake", "merge", "dispatch")
 
@@ -46,6 +49,41 @@ def _answer(app: FailFastApp, settings: Settings) -> None:
 
     app.on_partitions_assigned.connect(cast(Any, assigned), weak=False)
     probes.serve(settings, "worker", stuck=app.pulse.stuck, starting=lambda: "".join(waiting))
+
+
+def make_steps(
+    agents: list[str], city: CityPack, codec: Codec, hash_key: bytes
+) -> dict[str, Step[Any]]:
+    """The agents' steps under a pack. Raises :class:`QuanyuError` when it cannot be decided by."""
+    kinds: dict[str, Callable[[], Step[Any]]] = {
+        "intake": lambda: IntakeStep(city, codec, hash_key),
+        "merge": lambda: MergeStep(city, codec),
+        "dispatch": lambda: DispatchStep(city, codec),
+    }
+    return {name: make() for name, make in kinds.items() if name in agents}
+
+
+def _renew(
+    app: FailFastApp, settings: Settings, city: CityPack, codec: Codec, steps: dict[str, Step[Any]]
+) -> None:
+    """Take up a changed pack between batches; ``steps`` are those in service."""
+
+    def build(city: CityPack) -> Callable[[], None]:
+        made = make_steps(list(steps), city, codec, load_hash_key(settings))
+
+        def put() -> None:
+            for ledger, (name, step) in zip(app.ledgers, made.items(), strict=True):
+                steps[name] = step
+                ledger.renew(step)
+
+        return put
+
+    renewal = Renewal(settings, city, build)
+
+    async def look(*_: Any) -> None:
+        await renewal.look()
+
+    app.timer(LOOK_S)(look)
 
 
 def main() -> None:
@@ -74,15 +112,21 @@ def main() -> None:
         hold_kafka(settings)
         city, codec = load_city(settings.city), default_codec(settings)
         app = create_app(settings)
-        if "intake" in agents:
-            intake = IntakeStep(city, codec, load_hash_key(settings))
-            topics = [raw_topic(name) for name in channel_names()]
-            batch_agent(app, settings, intake, [*topics, ANSWERS])
-        if "merge" in agents:
-            batch_agent(app, settings, MergeStep(city, codec), ["reports"])
-        if "dispatch" in agents:
-            dispatch = DispatchStep(city, codec)
-            batch_agent(app, settings, dispatch, ["events"], timers=dispatch.tick)
+        steps = make_steps(agents, city, codec, load_hash_key(settings))
+        inputs = {
+            "intake": [*(raw_topic(name) for name in channel_names()), ANSWERS],
+            "merge": ["reports"],
+            "dispatch": ["events"],
+        }
+
+        def tick(state: Any, now_ms: int) -> Decision:
+            return cast(DispatchStep, steps["dispatch"]).tick(state, now_ms)
+
+        for name, step in steps.items():
+            batch_agent(
+                app, settings, step, inputs[name], timers=tick if name == "dispatch" else None
+            )
+        _renew(app, settings, city, codec, steps)
         metrics.describe_process(settings)
         _answer(app, settings)
     except QuanyuError as error:

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from deploy.commands.dlq import instant
 from deploy.commands.event import Json, Who
+from deploy.local.home import read_json
 from deploy.reprocess import Comparison, reprocess, switch, under, write_rows
 from schemas.city import load_city
 from schemas.errors import QuanyuError
 from schemas.merge_policy import read_policy
-from schemas.settings import load_settings
+from schemas.settings import Settings, load_settings
+from streams.renew import PACK_FILE, version
 
 #: Which actions each word of --switch stands for.
 SWITCHES = {
@@ -62,6 +64,7 @@ def register(app: typer.Typer) -> None:
                     "--switch asks the running agents, which decide by the pack in service: name the model in "
                     "its city.yaml, or copy the policy to its merge.yaml, and repeat without these options"
                 )
+            taken_up(settings)
         at = instant("--from", begin), instant("--to", end)
         if at[0] is None or at[1] is None:
             raise QuanyuError("--from and --to: write instants such as 2026-10-01T08:00")
@@ -86,6 +89,16 @@ def register(app: typer.Typer) -> None:
             _print(found, done, Console(highlight=False))
             if out is not None:
                 typer.echo(f"{out}: {len(found.rows)} rows")
+
+
+def taken_up(settings: Settings) -> None:
+    """Refuse while the worker of this home decides by another pack than the one that is compared with."""
+    said = read_json(settings.home / PACK_FILE)
+    if said and said.get("version") != version(load_city(settings.city)):
+        why = f": {said['refused']}" if said.get("refused") else ""
+        raise QuanyuError(
+            f"--switch: the worker has not taken up {settings.city} as it is now{why}; see quanyu status"
+        )
 
 
 def _print(found: Comparison, done: dict[str, int], console: Console) -> None:

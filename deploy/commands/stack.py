@@ -152,6 +152,7 @@ def _say_ready(settings: Settings, seconds: float, as_json: bool) -> None:
 def _status(settings: Settings) -> dict[str, Any]:
     from deploy.local import home as homes
     from deploy.local.parts import pipeline_parts, storage_parts
+    from streams.renew import PACK_FILE
 
     running = homes.owner(settings.home) is not None
     recorded = (homes.read_json(settings.home / homes.PARTS_FILE) or {}) if running else {}
@@ -176,6 +177,7 @@ def _status(settings: Settings) -> dict[str, Any]:
     return {
         "home": str(settings.home),
         "running": running,
+        "pack": homes.read_json(settings.home / PACK_FILE) if running else None,
         "ready": bool(recorded.get("ready")) and all(part["answering"] for part in parts),
         "parts": parts,
     }
@@ -195,4 +197,10 @@ def _print(document: dict[str, Any]) -> None:
             part["name"], part["state"], str(part["pid"] or ""), since, str(part["restarts"]),
             str(part["port"]), "yes" if part["answering"] else "no",
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if pack := document["pack"]:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(pack["since_ms"] / 1000))
+        console.print(f"pack {pack['version']} in service since {since}")
+        if pack["refused"]:
+            console.print(f"its last change was refused: {pack['refused']}", style="bold red")

@@ -113,6 +113,50 @@ def test_a_reassigned_partition_keeps_its_state_when_nobody_else_had_it(
     assert committed(settings, output, fresh.name("check")) == [b"%d" % n for n in range(20)]
 
 
+class Louder(Echo):
+    """Another rule: it writes each value twice."""
+
+    def decide(self, state: dict[str, int], batch: Batch, now_ms: int) -> Decision:
+        decision = super().decide(state, batch, now_ms)
+        return Decision([out for out in decision.outputs for _ in "12"], decision.changes)
+
+
+def test_another_step_takes_over_between_two_batches_with_the_state_as_it_was_committed(
+    settings: Settings, fresh: Fresh
+) -> None:
+    source, output = filled(settings, fresh.topic("in", 1)), fresh.topic("out", 1)
+    fresh.create_topic(f"{source}.echo.state", 1, {"cleanup.policy": "compact"})
+
+    async def story() -> list[int]:
+        ledger, counts = Ledger(settings, fresh.name("app"), Echo(output)), []
+        ledger.assigned([(source, 0)])
+        # One is decided and still being committed when the rule changes; then ticks and batches come.
+        await ledger.handle(batch(source, 0, 3))
+        ledger.renew(louder := Louder(output))
+        await asyncio.gather(
+            ledger.handle(batch(source, 2, 3)),
+            ledger.tick(lambda state, _: Decision()),
+        )
+        await ledger.committed()
+        ledger.renew(Echo(output))
+
+        def counted(state: dict[str, int], _: int) -> Decision:
+            counts.append(state["count"])
+            return Decision()
+
+        while not counts:
+            await ledger.tick(counted)
+            await ledger.ready()
+        await settled(ledger, batch(source, 5, 1))
+        assert louder.entries({"count": 5}) == 5
+        ledger.close()
+        return counts
+
+    assert asyncio.run(story()) == [5]
+    expected = [0, 1, 2, 3, 3, 4, 4, 5]
+    assert committed(settings, output, fresh.name("check")) == [b"%d" % n for n in expected]
+
+
 def test_a_topic_beside_another_shares_its_state_and_keeps_its_own_position(
     settings: Settings, fresh: Fresh
 ) -> None:
