@@ -172,18 +172,19 @@ def permissions(facts: Facts) -> Iterator[Finding]:
 
 
 def parts(facts: Facts) -> Iterator[Finding]:
-    if facts.elsewhere:
-        yield Finding("parts", "info", "no stack of this home runs; the parts may run elsewhere")
-        return
-    if not facts.owner:
+    if not facts.owner and not facts.elsewhere:
         yield Finding("parts", "info", f"no stack runs in {facts.settings.home}", "quanyu up")
-        return
+    elif not facts.parts:
+        yield Finding(
+            "parts", "info", "no stack of this home runs; where parts run elsewhere, QUANYU_PARTS names them"
+        )  # fmt: skip
     for part in facts.parts:
         if not part.answers:
-            yield Finding(
-                "parts", "error", f"{part.name} does not answer on port {part.port}",
-                f"tail -n 50 {facts.settings.home}/logs/{part.name}.log",
-            )  # fmt: skip
+            log = f"tail -n 50 {facts.settings.home}/logs/{part.name}.log"
+            mend = (
+                log if facts.owner else f"curl -sS {part.where}/healthz  # it says why, if it can"
+            )
+            yield Finding("parts", "error", f"{part.name} does not answer at {part.where}", mend)
 
 
 def kafka(facts: Facts) -> Iterator[Finding]:

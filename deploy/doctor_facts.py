@@ -23,9 +23,10 @@ from deploy import dead_letters
 from deploy.flows import topology
 from deploy.local import home as homes
 from deploy.local import kafka, mqtt
-from deploy.local.parts import pipeline_parts, port_in_use, storage_parts
+from deploy.local.parts import http_ok, pipeline_parts, port_in_use, storage_parts
 from deploy.positions import Partition, Positions
 from schemas import compat, tables, topics
+from schemas.access import own_http_tls
 from schemas.city import load_city
 from schemas.errors import QuanyuError
 from schemas.kafka import admin_config
@@ -67,10 +68,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process of the stack."""
+    """One process; ``where``: its port on this machine, or its address on another."""
 
     name: str
-    port: int
+    where: str
     answers: bool
 
 
@@ -171,7 +172,7 @@ def gather(settings: Settings, problems: list[str]) -> Facts:
         machine=_machine(settings, owner),
         files=_files(settings),
         owner=owner,
-        parts=_parts(settings) if owner else [],
+        parts=_parts(settings) if owner else _parts_elsewhere(settings),
         kafka=_kafka(settings) if owner or settings.kafka else None,
         clickhouse=_clickhouse(settings) if owner or settings.clickhouse else None,
         schemas=_schemas(settings),
@@ -258,8 +259,17 @@ def _file(path: Path, secret: bool) -> File | None:
 
 def _parts(settings: Settings) -> list[Part]:
     return [
-        Part(part.name, part.ports[0], part.answers())
+        Part(part.name, f"port {part.ports[0]}", part.answers())
         for part in storage_parts(settings) + pipeline_parts(settings)
+    ]
+
+
+def _parts_elsewhere(settings: Settings) -> list[Part]:
+    """Those whose addresses a setting names."""
+    return [
+        Part(name, url, http_ok(0, "/healthz", url, own_http_tls(settings)))
+        for name in settings.parts
+        for url in settings.part_urls(name)
     ]
 
 

@@ -39,7 +39,7 @@ def healthy(**changes: Any) -> Facts:
         machine=Machine("java 25", "", [], "chdb", "", 20.0, 50.0, "/srv", [], "郑州市", ""),
         files=[File("/srv/q", 0o755, True, False), File("/srv/q/keys.json", 0o600, True, True)],
         owner=17,
-        parts=[Part("worker", 8004, True)],
+        parts=[Part("worker", "port 8004", True)],
         kafka=Kafka("k:9092", brokers=1, places=[place()], state={"reports.merge.state": 9}),
         clickhouse=ClickHouse("http://c:8123", version="26.9", disks={"default": (80.0, 100.0)}),
         schemas=Schemas(),
@@ -178,7 +178,9 @@ def test_clocks_that_differ_more_than_freshness_allows(skew: float, severity: st
 
 
 def test_a_part_that_does_not_answer_names_its_log() -> None:
-    (found,) = bad(healthy(parts=[Part("sink", 8005, False), Part("worker", 8004, True)]))
+    (found,) = bad(
+        healthy(parts=[Part("sink", "port 8005", False), Part("worker", "port 8004", True)])
+    )
     assert found.mend == "tail -n 50 /srv/q/logs/sink.log"
 
 
@@ -205,10 +207,17 @@ def test_a_used_port_a_wrong_city_and_an_open_key_are_found_on_a_real_machine(
 
 
 def test_servers_elsewhere_that_do_not_answer_are_errors_within_seconds(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, kafka="127.0.0.1:9", clickhouse="http://127.0.0.1:9")
+    settings = Settings(
+        home=tmp_path,
+        kafka="127.0.0.1:9",
+        clickhouse="http://127.0.0.1:9",
+        parts={"sink": ["http://127.0.0.1:9/"]},
+    )
     facts = gather(settings, [])
     assert facts.kafka is not None
     assert facts.clickhouse is not None
     assert "127.0.0.1:9" in facts.kafka.error
     assert "127.0.0.1:9" in facts.clickhouse.error
     assert exit_code(examine(facts)) == 1
+    (sink,) = [f for f in bad(facts) if f.area == "parts"]
+    assert sink.mend.startswith("curl -sS http://127.0.0.1:9/healthz")
