@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both work on a fresh machine with Python >= 3.11.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test long lint bench faults fuzz soak lock clean
+.PHONY: audit help demo test long lint bench faults fuzz soak lock clean
 
 PORT ?= 8000
 RATE ?= 50
@@ -43,6 +43,20 @@ fuzz: $(VENV) ## Spoilt inputs for everything that reads (EXAMPLES=90000 of each
 
 soak: $(VENV) ## Hours at a steady rate with faults: what grows? (HOURS=4 RATE=500)
 	$(BIN)/python -m tests.faults.soak --hours $(HOURS) --rate $(if $(filter command line,$(origin RATE)),$(RATE),500)
+
+# In an environment of its own: the auditor's dependencies are none of ours.
+audit: ## Known holes in the locked dependencies; skips where no advisories are reached
+	python3 -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	-build/audit/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip \
+	  --progress-spinner off --format json --output build/audit/found.json
+	@build/audit/bin/python -c 'import json, pathlib, sys; \
+	  path = pathlib.Path("build/audit/found.json"); \
+	  deps = json.loads(path.read_text())["dependencies"] if path.exists() else []; \
+	  asked = [d for d in deps if "vulns" in d]; \
+	  holes = [(d["name"], d["version"], v["id"], v["fix_versions"]) for d in asked for v in d["vulns"]]; \
+	  print(*holes, f"{len(asked)} of {len(deps)} audited, {len(holes)} holes", sep="\n"); \
+	  asked or print("SKIPPED: no advisories are reached from here"); sys.exit(bool(holes))'
 
 # A universal lock: one file for every Python and platform; the pins in it stay unless pyproject asks.
 lock: ## Lock the dependencies again after a change of pyproject.toml
