@@ -24,6 +24,7 @@ let context = null;
 let hooks = { moved() {} };
 let frame = 0;
 let ground = null;
+let signs = null;
 let settled = NEVER;
 let marked = null;
 let dot = null;
@@ -131,7 +132,7 @@ function fit() {
     view.x = wide / 2 - (view.k * (box[0] + box[2])) / 2;
     view.y = high / 2 - (view.k * (box[1] + box[3])) / 2;
   }
-  ground = null;
+  ground = signs = null;
   paint();
 }
 
@@ -142,10 +143,15 @@ function paint() {
 
 const lightsOf = (code) => lights.filter((row) => words.lies(row, code));
 
-function drawGround(wide, high, scale) {
+/** A picture of the map where the view stands, to be moved with it. */
+function picture(wide, high, scale, fill) {
   const made = element("canvas");
   Object.assign(made, { width: wide * scale, height: high * scale });
-  const pen = made.getContext("2d");
+  fill(made.getContext("2d"), wide, high, scale);
+  return { made, ...view };
+}
+
+function drawGround(pen, wide, high, scale) {
   const most = Math.max(1, ...(counts ?? []).map((row) => row.events));
   const found = new Map((counts ?? []).map((row) => [row.code, row.events]));
   pen.setTransform(scale * view.k, 0, 0, scale * view.k, scale * view.x, scale * view.y);
@@ -165,7 +171,12 @@ function drawGround(wide, high, scale) {
     pen.globalAlpha = 1;
     pen.stroke(area.path);
   }
-  return { made, x: view.x, y: view.y, k: view.k };
+}
+
+function drawSigns(pen, wide, high, scale) {
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  drawDots(pen, wide, high);
+  drawLabels(pen);
 }
 
 function draw() {
@@ -175,15 +186,15 @@ function draw() {
   const pen = target.getContext("2d");
   pen.setTransform(1, 0, 0, 1, 0, 0);
   pen.clearRect(0, 0, target.width, target.height);
-  if (!ground || (performance.now() > settled && (ground.k !== view.k || ground.x !== view.x || ground.y !== view.y))) {
-    ground = drawGround(wide, high, scale);
+  // While it moves the last pictures are moved; they are drawn sharp once it stands.
+  const stands = performance.now() > settled;
+  const kept = (layer) => layer && !(stands && (layer.k !== view.k || layer.x !== view.x || layer.y !== view.y));
+  if (!kept(ground)) ground = picture(wide, high, scale, drawGround);
+  if (!kept(signs)) signs = picture(wide, high, scale, drawSigns);
+  for (const layer of [ground, signs]) {
+    const zoom = view.k / layer.k;
+    pen.drawImage(layer.made, scale * (view.x - layer.x * zoom), scale * (view.y - layer.y * zoom), target.width * zoom, target.height * zoom);
   }
-  // While it moves the last picture is moved; it is drawn sharp once it stands.
-  const zoom = view.k / ground.k;
-  pen.drawImage(ground.made, scale * (view.x - ground.x * zoom), scale * (view.y - ground.y * zoom), target.width * zoom, target.height * zoom);
-  pen.setTransform(scale, 0, 0, scale, 0, 0);
-  drawDots(pen, wide, high);
-  drawLabels(pen);
 }
 
 /** A point as a picture: drawing it again is cheaper than its circle. */
@@ -208,14 +219,14 @@ function dotOf(size) {
 function drawDots(pen, wide, high) {
   const now = context?.at ?? Date.now();
   const size = parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.22;
-  const picture = dotOf(size);
+  const dotted = dotOf(size);
   const [half, whole] = [size + 1, 2 * (size + 1)];
   for (const row of context?.past ? [] : points) {
     const [x, y] = [row.x * view.k + view.x, row.y * view.k + view.y];
     if (x < -whole || y < -whole || x > wide + whole || y > high + whole) continue;
     // A point fades over its hour.
     pen.globalAlpha = Math.max(0.25, 1 - (now - row.opened_at) / HOUR_MS);
-    pen.drawImage(picture, x - half, y - half, whole, whole);
+    pen.drawImage(dotted, x - half, y - half, whole, whole);
   }
   pen.globalAlpha = 1;
   if (!marked) return;
@@ -381,7 +392,7 @@ export function drawAreas(rows, given) {
   context = given;
   if (rows.length && rows[0].parent !== here().code) return; // of where the map stood before
   counts = rows;
-  ground = labels = null;
+  ground = signs = labels = null;
   list();
   paint();
 }
@@ -393,18 +404,19 @@ export function drawPoints(rows, given) {
     const [x, y] = flat([row.lon, row.lat]);
     return { ...row, x, y };
   });
+  signs = null;
   paint();
 }
 
 /** The lights that shine, to be marked on their areas. */
 export function markLights(rows) {
   lights = rows;
-  labels = null;
+  signs = labels = null;
   paint();
 }
 
 /** Another theme: everything in its colours. */
 export function repaint() {
-  ground = null;
+  ground = signs = null;
   paint();
 }

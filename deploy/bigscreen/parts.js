@@ -17,18 +17,28 @@ export function tick(target, value) {
   const before = target.dataset.value === undefined ? value : Number(target.dataset.value);
   target.dataset.value = String(value);
   target.title = words.exact(value);
+  ticking.delete(target);
   if (calm() || before === value || document.hidden) {
     target.textContent = words.brief(value);
     return;
   }
-  const start = performance.now();
-  const step = (now) => {
-    if (target.dataset.value !== String(value)) return;
+  ticking.set(target, { before, value, start: performance.now() });
+  if (!running) step();
+}
+
+const ticking = new Map();
+let running = false;
+
+/** All numbers that tick go on together, six times: as many layouts, however many they are. */
+function step() {
+  const now = performance.now();
+  for (const [target, { before, value, start }] of ticking) {
     const share = Math.min(1, (now - start) / TICK_MS);
     target.textContent = words.brief(Math.round(before + (value - before) * share));
-    if (share < 1) requestAnimationFrame(step);
-  };
-  requestAnimationFrame(step);
+    if (share === 1) ticking.delete(target);
+  }
+  running = ticking.size > 0;
+  if (running) setTimeout(() => requestAnimationFrame(step), TICK_MS / 6);
 }
 
 /** Numbers of a block: one button per column; a click opens its rows. */
