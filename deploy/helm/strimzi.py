@@ -1,7 +1,7 @@
 """``python -m deploy.helm.strimzi``: the operator's example written anew from ``topics.yaml``.
 
-A Kafka of three brokers, a ``KafkaTopic`` for each topic of the column ``production``, and a ``KafkaUser`` with least
-rights for each part (``quanyu topics acls --format strimzi`` prints these alone).
+A Kafka of three brokers, a ``KafkaTopic`` for each topic of the column ``production``, and a ``KafkaUser`` with
+least rights for each part (``quanyu topics acls --format strimzi`` prints these alone).
 """
 
 import re
@@ -16,8 +16,8 @@ from schemas.topics import TopicSpec, load_topics
 FILE = Path(__file__).parent / "operators" / "strimzi.yaml"
 CLUSTER = "kafka"
 HEAD = """\
-# Made by `python -m deploy.helm.strimzi` from schemas/topics.yaml; a test holds it equal. Strimzi keeps the topics
-# then: jobs.topics is false in the chart's values.
+# Made by `python -m deploy.helm.strimzi` from schemas/topics.yaml; a test holds it equal.
+# Strimzi keeps the topics then: jobs.topics is false in the chart's values.
 apiVersion: kafka.strimzi.io/v1beta2
 kind: KafkaNodePool
 metadata:
