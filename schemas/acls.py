@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gateway": ("quanyu-audit",),
     "connectors": ("quanyu-webhooks",),
     "webhooks": ("quanyu-webhooks",),
-    "monitor": ("quanyu-audit",),
+    "monitor": ("quanyu-audit", "quanyu-monitor"),
     "admin": ("quanyu-*",),
 }
 #: The worker's transactions: agent, topic and partition of the application.
