@@ -17,6 +17,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.access import clickhouse_options, clickhouse_remedy
 from schemas.errors import QuanyuError
+from schemas.losses import losses
 from schemas.settings import Settings
 
 MIGRATIONS_DIR = Path(__file__).parent / "clickhouse" / "migrations"
@@ -90,6 +91,16 @@ def statements(migration: Migration, database: str, cluster: str | None) -> list
     return both
 
 
+def script(database: str, cluster: str | None) -> list[str]:
+    """Every statement of every migration, in order, the database first."""
+    on_cluster = f" ON CLUSTER '{cluster}'" if cluster else ""
+    return [f"CREATE DATABASE IF NOT EXISTS `{database}`{on_cluster}"] + [
+        statement
+        for migration in load_migrations()
+        for statement in statements(migration, database, cluster)
+    ]
+
+
 def _fill(
     migration: Migration, word: str, argument: str, database: str, cluster: str | None
 ) -> str:
@@ -157,14 +168,18 @@ def _column(line: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def connect(settings: Settings) -> Client:
+def connect(settings: Settings, answer_s: int = 300) -> Client:
     """A client of the configured server, not bound to the database (which may not exist yet).
+
+    It waits ``answer_s`` seconds for an answer.
 
     Raises :class:`QuanyuError` when the server does not answer.
     """
     try:
         return clickhouse_connect.get_client(
-            **clickhouse_options(settings), autogenerate_session_id=False
+            **clickhouse_options(settings),
+            autogenerate_session_id=False,
+            send_receive_timeout=answer_s,
         )
     except (ClickHouseError, OSError) as error:
         raise QuanyuError(
@@ -185,15 +200,20 @@ def diff(settings: Settings) -> list[str]:
         return lines + _drift(client, settings, pending)
 
 
-def apply(settings: Settings) -> list[str]:
+def apply(settings: Settings, up_to: int | None = None) -> list[str]:
     """Apply the pending migrations in order; returns a line for each. Safe to run at any time.
 
+    ``up_to``: the number of the last one to apply, for tables as an older version had them.
+
     Raises :class:`QuanyuError` when an applied migration was changed, the server is unreachable
-    or refuses a statement; what was applied before stays, and a repeated apply goes on from there.
+    or refuses a statement, or a migration would lose what rows hold and does not say so (schemas/losses.py);
+    what was applied before stays, and a repeated apply goes on from there.
     """
     done = []
     with connect(settings) as client:
         pending = _pending(client, settings, load_migrations())
+        if up_to is not None:
+            pending = [migration for migration in pending if migration.number <= up_to]
         if not pending:
             return []
         database, cluster = settings.clickhouse_database, settings.clickhouse_cluster
@@ -210,6 +230,12 @@ def apply(settings: Settings) -> list[str]:
         ):
             _command(client, statement, "schema_migrations")
         for migration in pending:
+            if lost := losses(client, database, migration.text):
+                raise QuanyuError(
+                    f"migration {migration.name}.sql would lose what database {database} holds: "
+                    + "; ".join(lost)
+                    + ". A migration that is meant to says so, a line for each: -- loses: table.column — why"
+                )
             for statement in statements(migration, database, cluster):
                 _command(client, statement, migration.name)
             _command(

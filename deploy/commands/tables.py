@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deploy import query_page
 from deploy.rebuild import rebuild
-from schemas import tables
+from schemas import retention, roles, tables
 from schemas.queries import load_queries
 from schemas.settings import load_settings
 
@@ -74,6 +74,75 @@ def register(app: typer.Typer) -> None:
         text = query_page.page(load_queries(), query_page.tiles())
         query_page.PAGE.write_text(text, encoding="utf-8")
         typer.echo(f"{query_page.PAGE.name}: {len(load_queries())} queries")
+
+    @group.command("sql")
+    def sql(
+        cluster: Annotated[
+            str | None, typer.Option(help="A cluster's name; else one node.")
+        ] = None,
+        database: Annotated[str, typer.Option()] = "quanyu",
+    ) -> None:
+        """Print the tables' SQL with retention: for one node or, replicated, sharded and tiered, for a cluster.
+
+        Example: quanyu tables sql --cluster main
+        """
+        for statement in tables.script(database, cluster):
+            typer.echo(f"{statement};\n")
+        for table in retention.load_retention().tables:
+            for statement in retention.statements(table, database, cluster, tiered=bool(cluster)):
+                typer.echo(f"{statement};\n")
+
+    @group.command("retention")
+    def retention_(
+        apply: Annotated[
+            bool, typer.Option("--apply", help="Set it: what is older goes with the next merges.")
+        ] = False,
+        as_json: _Json = False,
+    ) -> None:
+        """How long each table keeps its months, where it is not as clickhouse/retention.yaml says; exit 1 then.
+
+        Example: quanyu tables retention --apply
+        """
+        found = retention.retention(load_settings(), apply)
+        key = "set" if apply else "differences"
+        _report({key: found}, found or ["tables keep their rows as the file says"], as_json)
+        if found and not apply:
+            raise typer.Exit(1)
+
+    @group.command("grant")
+    def grant(
+        show: Annotated[
+            bool, typer.Option("--print", help="Print the SQL, change nothing.")
+        ] = False,
+        as_json: _Json = False,
+    ) -> None:
+        """Make roles, limits and users of a ClickHouse server as clickhouse/access.yaml says; safe to repeat.
+
+        A user is made for each role whose password stands in QUANYU_<ROLE>_PASSWORD, or in the file that
+        QUANYU_<ROLE>_PASSWORD_FILE names.
+
+        Example: QUANYU_SCREEN_PASSWORD_FILE=/run/secrets/screen quanyu tables grant
+        """
+        settings = load_settings()
+        if show:
+            # Without users: what is printed must not be a way to a password.
+            for statement in roles.statements(
+                settings.clickhouse_database, settings.clickhouse_cluster, {}
+            ):
+                typer.echo(f"{statement};")
+            return
+        done = roles.grant(settings)
+        _report({"granted": done}, done, as_json)
+
+    @group.command("handlers")
+    def handlers(
+        user: Annotated[str, typer.Option(help="Under which the server runs them.")] = "screen",
+    ) -> None:
+        """Print http_handlers for a ClickHouse server: the named queries at the paths of the screen's port.
+
+        Example: quanyu tables handlers > /etc/clickhouse-server/config.d/quanyu.xml
+        """
+        typer.echo(roles.handlers(user), nl=False)
 
 
 def _report(result: dict[str, list[str]], lines: list[str], as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from schemas import tables
+from schemas import retention, tables
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
 from tests.conftest import Fresh
@@ -96,3 +96,113 @@ def test_no_server_is_one_sentence_with_the_address(own: Settings) -> None:
     away.__dict__.pop("clickhouse_url", None)
     with pytest.raises(QuanyuError, match=r"does not answer at http://127\.0\.0\.1:9 "):
         tables.diff(away)
+
+
+class Migrations:
+    """More migrations after those of the tree, one at a time."""
+
+    def __init__(self, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._own = own
+        self._known = tables.load_migrations()
+        self._next = ""
+        monkeypatch.setattr(tables, "load_migrations", self._load)
+
+    def _load(self) -> list[tables.Migration]:
+        number = len(self._known) + 1
+        return [*self._known, tables.Migration(number, f"{number:04}_more", self._next, "x")]
+
+    def apply(self, text: str) -> None:
+        """Apply one of this text; a refused one is forgotten."""
+        self._next = text
+        more = self._load()[-1]
+        assert tables.apply(self._own) == [f"applied migration {more.name}"]
+        self._known.append(more)
+
+
+ALTER = "ALTER TABLE {local:reports} {on_cluster} "
+LOSING = {
+    "reports.title": ALTER + "DROP COLUMN IF EXISTS title;",
+    "reports.lon": ALTER + "MODIFY COLUMN lon Nullable(Int8);",
+    "reports.revision": ALTER + "MODIFY COLUMN revision UInt8 CODEC(T64, LZ4);",
+    "reports.received_at": ALTER + "MODIFY COLUMN received_at DateTime('UTC');",
+    "reports.lat": ALTER + "MODIFY COLUMN lat Float64;",
+    "reports": ALTER + "DELETE WHERE revision = 300;",
+    "outcome_counts": "DROP TABLE IF EXISTS {local:outcome_counts} {on_cluster};",
+    "link_counts": "TRUNCATE TABLE IF EXISTS {local:link_counts} {on_cluster};",
+}
+
+
+@pytest.fixture
+def living(own: Settings, clickhouse: Client) -> Settings:
+    """A database with rows that a careless migration would harm."""
+    tables.apply(own)
+    database = own.clickhouse_database
+    clickhouse.command(
+        f"INSERT INTO {database}.reports (report_id, title, lon, lat, revision, received_at) VALUES "
+        "('a', '积水', 113.65, NULL, 300, '2026-03-17 08:00:00.250')"
+    )
+    clickhouse.command(f"INSERT INTO {database}.outcome_counts (channel, n) VALUES ('x', 1)")
+    clickhouse.command(f"INSERT INTO {database}.link_counts (channel, n) VALUES ('x', 1)")
+    return own
+
+
+def test_a_migration_that_would_lose_rows_is_refused_by_name_and_runs_when_it_says_so(
+    living: Settings, clickhouse: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = Migrations(living, monkeypatch)
+    everything = f"SELECT * FROM {living.clickhouse_database}.reports"
+    before = clickhouse.query(everything).result_rows
+    for subject, text in LOSING.items():
+        said = rf"\d+_more\.sql would lose .*: {subject}: .*1 rows"
+        with pytest.raises(QuanyuError, match=said):
+            more.apply(text)
+        with pytest.raises(QuanyuError, match=said):
+            more.apply(f"-- loses: {subject}_too\n{text}")
+    assert clickhouse.query(everything).result_rows == before
+    for subject in ("reports.title", "reports.lon", "reports", "outcome_counts", "link_counts"):
+        more.apply(f"-- loses: {subject} — nobody needs it\n{LOSING[subject]}")
+
+
+def test_a_migration_that_loses_nothing_of_what_is_there_runs(
+    living: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = Migrations(living, monkeypatch)
+    for text in (
+        ALTER + "MODIFY COLUMN revision Int64 CODEC(T64, LZ4);",
+        ALTER + "MODIFY COLUMN revision Int16;",  # the value fits
+        ALTER + "MODIFY COLUMN title LowCardinality(String);",
+        ALTER + "MODIFY COLUMN occurred_offset_min Nullable(Int32);",
+        ALTER + "DROP COLUMN IF EXISTS forwarded_from;",  # nobody filled it
+        ALTER + "ADD COLUMN IF NOT EXISTS mood String;",
+        "TRUNCATE TABLE IF EXISTS {local:transition_counts} {on_cluster};",
+    ):
+        more.apply(text)
+
+
+def test_retention_is_shown_set_once_and_keeps_what_is_young(
+    living: Settings, clickhouse: Client
+) -> None:
+    differing = retention.retention(living)
+    assert len(differing) == len(retention.load_retention().tables)
+    assert differing[0] == (
+        "table reports: keeps for ever, not toDateTime(received_at) + toIntervalMonth(36)"
+    )
+    database = living.clickhouse_database
+    clickhouse.command(
+        f"INSERT INTO {database}.reports (report_id, received_at) VALUES ('old', '2020-01-01 00:00:00')"
+    )
+    retention.retention(living, apply=True)
+    assert retention.retention(living) == []
+    assert tables.diff(living) == []
+    clickhouse.command(f"OPTIMIZE TABLE {database}.reports FINAL")
+    left = clickhouse.query(f"SELECT report_id FROM {database}.reports").result_rows
+    assert ("a",) in left
+
+
+def test_every_statement_for_a_cluster_is_sql(clickhouse: Client) -> None:
+    statements = tables.script("quanyu", "main")
+    for table in retention.load_retention().tables:
+        statements += retention.statements(table, "quanyu", "main", tiered=True)
+    for statement in statements:
+        parsed = clickhouse.query("SELECT formatQuery({q:String})", parameters={"q": statement})
+        assert "ON CLUSTER main" in parsed.result_rows[0][0]

@@ -63,6 +63,37 @@ def test_a_cluster_gets_replicated_engines_on_cluster_and_a_distributed_table() 
     assert "TO `quanyu`.`link_counts_local`" in cluster
 
 
+def test_the_first_migration_for_a_cluster_is_what_clusters_were_made_with() -> None:
+    [migration] = tables.load_migrations()[:1]
+    made = ";\n\n".join(tables.statements(migration, "quanyu", "main")) + ";\n"
+    assert made == (Path(__file__).parent / "golden" / "0001_cluster.sql").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_on_a_cluster_a_block_and_all_versions_of_an_entity_lie_in_one_shard() -> None:
+    statements = tables.script("quanyu", "main")
+    targets = {
+        s.split("TO `quanyu`.")[1].split()[0] for s in statements if "MATERIALIZED VIEW" in s
+    }
+    kept = [s for s in statements if "CREATE TABLE" in s and "ENGINE = Distributed" not in s]
+    spread = [s for s in statements if "ENGINE = Distributed" in s]
+    assert len(kept) == len(spread) == len(tables.columns(tables.load_migrations()))
+    for statement in kept:
+        assert re.search(
+            r"ENGINE = Replicated\w*MergeTree\('/clickhouse/tables/\{shard\}/", statement
+        )
+        assert "replicated_deduplication_window = 10000" in statement
+        assert f"replicated_deduplication_window_seconds = {7 * 86_400}" in statement
+    for statement in spread:
+        local = re.search(r"'quanyu', '(\w+)'", statement)
+        assert local
+        # By the Kafka partition, where a token and an entity's versions stay together; what only a view fills
+        # is filled on the shard of its facts and takes no rows through here.
+        by_partition = statement.endswith(", cityHash64(_topic, _partition))")
+        assert by_partition != (f"`{local[1]}`" in targets), statement
+
+
 def test_a_gap_in_the_numbers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "0001_a.sql").write_text("SELECT 1;")
     (tmp_path / "0003_b.sql").write_text("SELECT 1;")
