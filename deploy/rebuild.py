@@ -121,7 +121,7 @@ def rebuild(
         try:
             _clear(client, counter)
             client.command(f"CREATE TABLE {counter.beside} AS {counter.table}")
-            with _inserts_held(client, counter):
+            with inserts_held(client, counter.database, counter.facts):
                 cut, facts = _reached(client, counter)
                 if not cut:
                     # Nor does what has no part refuse an insert.
@@ -133,7 +133,7 @@ def rebuild(
             say(f"{counter.facts}: cut at the offsets of {len(cut)} partitions")
             _sink_is_past(settings, group, cut, time.monotonic() + timeout)
             _fill(client, counter, cut, say)
-            with _inserts_held(client, counter):
+            with inserts_held(client, counter.database, counter.facts):
                 wrong = _differences(client, counter)
                 client.command(f"EXCHANGE TABLES {counter.table} AND {counter.beside}")
                 client.command(f"DROP VIEW {counter.beside_view} SYNC")
@@ -149,40 +149,43 @@ def _clear(client: Client, counter: Counter) -> None:
     """Take away what this run, or one that was killed, leaves; the facts take inserts again."""
     client.command(f"DROP VIEW IF EXISTS {counter.beside_view} SYNC")
     client.command(f"DROP TABLE IF EXISTS {counter.beside} SYNC")
-    _accept(client, counter)
+    _accept(client, counter.database, counter.facts)
 
 
-def _accept(client: Client, counter: Counter) -> None:
-    (definition,) = client.query(
+def _accept(client: Client, database: str, facts: str) -> None:
+    found = client.query(
         "SELECT create_table_query FROM system.tables WHERE database = {d:String} AND name = {n:String}",
-        parameters={"d": counter.database, "n": counter.facts},
-    ).result_rows[0]
-    if LIMIT in definition:
-        client.command(f"ALTER TABLE {counter.source} RESET SETTING {LIMIT}")
+        parameters={"d": database, "n": facts},
+    ).result_rows
+    if found and LIMIT in found[0][0]:
+        client.command(f"ALTER TABLE `{database}`.`{facts}` RESET SETTING {LIMIT}")
 
 
 @contextmanager
-def _inserts_held(client: Client, counter: Counter) -> Iterator[None]:
-    """Within, nothing is inserted into the facts, and nothing that began before is under way."""
-    client.command(f"ALTER TABLE {counter.source} MODIFY SETTING {LIMIT} = 1")
+def inserts_held(client: Client, database: str, facts: str) -> Iterator[None]:
+    """Within, nothing is inserted into the table, if it has rows, and nothing that began before is under way.
+
+    Raises :class:`QuanyuError` when an insert under way does not end in time.
+    """
+    client.command(f"ALTER TABLE `{database}`.`{facts}` MODIFY SETTING {LIMIT} = 1")
     try:
         end = time.monotonic() + UNDER_WAY_S
-        while _under_way(client, counter):
+        while _under_way(client, facts):
             if time.monotonic() > end:
                 raise QuanyuError(
-                    f"an insert into {counter.facts} takes over {UNDER_WAY_S:.0f} s; see system.processes, "
+                    f"an insert into {facts} takes over {UNDER_WAY_S:.0f} s; see system.processes, "
                     "then repeat the command"
                 )
             time.sleep(POLL_S)
         yield
     finally:
-        _accept(client, counter)
+        _accept(client, database, facts)
 
 
-def _under_way(client: Client, counter: Counter) -> bool:
+def _under_way(client: Client, facts: str) -> bool:
     found = client.query(
         "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND position(query, {n:String}) > 0",
-        parameters={"n": counter.facts},
+        parameters={"n": facts},
     ).result_rows
     return bool(found[0][0])
 

@@ -2,8 +2,9 @@
 
 A plain ClickHouse client, ``curl`` or Grafana's data source talks to it as to a server. Only one
 process can open an engine's directory, so everything that reads or writes goes through this port.
-Clients name no files: a query that reads or writes files or URLs by name is refused (``guard.py``).
-There are no users: it listens on loopback only.
+Clients name no files: a query that reads or writes files or URLs by name is refused (``guard.py``), but for
+a backup, whose place is always a folder of the home's ``backups``. There are no users: it listens on loopback
+only.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import chdb
 import lz4.frame  # type: ignore[import-untyped]  # it has no stubs
@@ -54,6 +56,12 @@ INSERT = re.compile(
     rb"\s*(?:SETTINGS\s+(?P<settings>.*?)\s+)?FORMAT\s+(?P<format>\w+)[ \t]*(?:;|\r?\n|\Z)?"
     % {b"name": NAME},
     re.IGNORECASE | re.DOTALL,
+)
+#: As on a server whose disk for backups has this name; see deploy/backup.py.
+BACKUP_DISK = "backups"
+BACKUP = re.compile(
+    rb"(?:BACKUP DATABASE `[^`\\]+` TO|RESTORE DATABASE `[^`\\]+` AS `[^`\\]+` FROM) "
+    rb"Disk\('%b', '\w[\w-]*/data'\)" % BACKUP_DISK.encode()
 )
 SETTING_NAME = re.compile(r"\A[a-z][a-z0-9_]*\Z")
 #: URL parameters that are not settings.
@@ -97,8 +105,8 @@ STATUS = {
 class Handle:
     """One connection to the engine; the database and settings of its last request are still set."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = chdb.connect(str(path))  # type: ignore[no-untyped-call]  # as it is
+    def __init__(self, place: str) -> None:
+        self.connection = chdb.connect(place)  # type: ignore[no-untyped-call]  # as it is
         self.clean = True
         self._settings: dict[str, str] = {}
         self._database = "default"
@@ -149,7 +157,7 @@ class Engine:
 
     def __init__(self, path: Path, handles: int = HANDLES) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self._path = path
+        self._place = f"{path}?config-file={configuration(path)}"
         self._spool = path.parent / "clickhouse-spool"
         self._spool.mkdir(exist_ok=True)
         for leftover in self._spool.iterdir():
@@ -157,10 +165,10 @@ class Engine:
         self._handles = handles
         self._idle: queue.SimpleQueue[Handle] = queue.SimpleQueue()
         self._readers = threading.BoundedSemaphore(handles - WRITERS)
-        first = Handle(path)
+        first = Handle(self._place)
         own_default_database(first.connection, path)
         self.guard = Guard.of(first.connection)
-        for handle in (first, *(Handle(path) for _ in range(handles - 1))):
+        for handle in (first, *(Handle(self._place) for _ in range(handles - 1))):
             self._idle.put(handle)
 
     @contextlib.contextmanager
@@ -171,7 +179,7 @@ class Engine:
         finally:
             if not handle.clean:
                 handle.connection.close()
-                handle = Handle(self._path)
+                handle = Handle(self._place)
             self._idle.put(handle)
 
     def execute(self, statement: Statement) -> Answer:
@@ -181,6 +189,8 @@ class Engine:
         insert = INSERT.match(whole)
         if insert and insert["format"].upper() != b"VALUES":
             return self._insert(statement, insert, whole)
+        if BACKUP.fullmatch(whole) and not statement.readonly:
+            return self._query(statement, whole, None)
         checked = self.guard.check(text(whole))
         if checked.reads:
             with self._readers:
@@ -221,6 +231,20 @@ class Engine:
         """Wait for what runs, then close every handle."""
         for handle in [self._idle.get() for _ in range(self._handles)]:
             handle.connection.close()
+
+
+def configuration(path: Path) -> Path:
+    """Write what the engine of this directory is told at its start: where backups lie."""
+    folder = path.parent / BACKUP_DISK
+    folder.mkdir(exist_ok=True)
+    file = path.parent / "clickhouse.xml"
+    file.write_text(
+        f"<clickhouse><storage_configuration><disks><{BACKUP_DISK}><type>local</type>"
+        f"<path>{escape(str(folder.resolve()))}/</path></{BACKUP_DISK}></disks></storage_configuration>"
+        f"<backups><allowed_disk>{BACKUP_DISK}</allowed_disk></backups></clickhouse>\n",
+        encoding="utf-8",
+    )
+    return file
 
 
 def own_default_database(connection: Any, path: Path) -> None:
