@@ -429,6 +429,18 @@ def _in_force(
     found.add(
         len(silent), (Offender("needs a person, but no reason is stated", id=i) for (i,) in silent)
     )
+    # What has a unit waits only because its event may be known: an answer, or danger, sends it out.
+    idle = facts.rows(
+        "SELECT event_id FROM (SELECT event_id, order_id FROM orders GROUP BY event_id, order_id "
+        "HAVING argMax(state, version) = 'NEEDS_REVIEW' AND any(unit_code) != '') WHERE event_id NOT IN ("
+        "SELECT event_id FROM events GROUP BY event_id "
+        "HAVING (argMax(tuple(isNotNull(candidate), urgent), version) AS last).1 AND NOT last.2) "
+        "ORDER BY event_id"
+    )
+    found.add(
+        len(idle),
+        (Offender("waits for an answer, but its event is no other known", id=i) for (i,) in idle),
+    )
 
 
 def _orders(facts: Facts, found: Found) -> None:

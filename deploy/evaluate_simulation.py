@@ -5,7 +5,7 @@ The measures are pure functions over rows. A *pair* is two reports of one matter
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from math import comb
@@ -157,26 +157,56 @@ class Measures:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Orders that wait for a person to say whether their event is known.
+
+    ``waiting``: of all orders in force. ``known``: of the waiting, those whose matter has another order.
+    ``ever``: orders that waited at any time, answered or not. ``twice``: matters that one unit is given twice
+    when all that wait are dispatched unanswered.
+    """
+
+    waiting: Share
+    known: Share
+    ever: int
+    twice: Share
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; ``precision`` is the share of ``known``."""
+        waiting, known = self.waiting.as_dict(), self.known.as_dict()
+        return {
+            "orders": waiting["right"],
+            "of": waiting["of"],
+            "share": waiting["share"],
+            "known": known["right"],
+            "precision": known["share"],
+            "ever": self.ever,
+            "twice_if_dispatched": _matters(self.twice),
+        }
+
+
 @dataclass(slots=True)
 class Evaluation:
-    """The whole: all reports, each channel, and matters that one unit was given twice."""
+    """The whole: all reports, each channel, matters that one unit was given twice, and what waits meanwhile."""
 
     overall: Measures
     channels: dict[str, Measures]
     dispatched_twice: Share
+    parked: Parked
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; ``dispatched_twice`` is of the matters that have an order."""
-        twice = self.dispatched_twice
         return {
             "overall": self.overall.as_dict(),
             "channels": {name: found.as_dict() for name, found in self.channels.items()},
-            "dispatched_twice": {
-                "matters": twice.right,
-                "of": twice.of,
-                "share": _rounded(twice.right / twice.of if twice.of else None),
-            },
+            "dispatched_twice": _matters(self.dispatched_twice),
+            "parked": self.parked.as_dict(),
         }
+
+
+def _matters(share: Share) -> dict[str, Any]:
+    told = share.as_dict()
+    return {"matters": told["right"], "of": told["of"], "share": told["share"]}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -243,11 +273,14 @@ def evaluate(
     event_of: Mapping[str, str],
     opened: Mapping[str, set[str]],
     orders: Mapping[str, Sequence[tuple[str, str]]],
+    waiting: Collection[str] = (),
+    parked: int = 0,
 ) -> Evaluation:
     """Hold the decisions against the truth.
 
     ``decided``: report id → what became of it; ``event_of``: report id → its event now; ``opened``: report id →
-    events that it ever opened; ``orders``: event → (order in force, unit).
+    events that it ever opened; ``orders``: event → (order in force, unit); ``waiting``: those of them that wait
+    for a person to say whether they are known; ``parked``: how many ever did.
     """
     overall, channels = Measures(), dict[str, Measures]()
     first: dict[str, Truth] = {}
@@ -270,8 +303,22 @@ def evaluate(
     )
     for name, pairs in of_channels.items():
         channels[name].pairs = pairs
-    twice = _dispatched_twice(reports, event_of, opened, orders)
-    return Evaluation(overall, dict(sorted(channels.items())), twice)
+    events = _events_of(reports, event_of, opened)
+    twice, unanswered = Share(), Share()
+    known: set[str] = set()
+    for found_events in events.values():
+        of_matter = [order for event in found_events for order in orders.get(event, ())]
+        if len(of_matter) > 1:
+            known.update(order for order, _ in of_matter if order in waiting)
+        if of_matter:
+            units = Counter(unit for order, unit in of_matter if order not in waiting)
+            twice.count(max(units.values(), default=0) > 1)
+            unanswered.count(max(Counter(unit for _, unit in of_matter).values()) > 1)
+    whole = sum(map(len, orders.values()))
+    told_parked = Parked(
+        Share(len(waiting), whole), Share(len(known), len(waiting)), parked, unanswered
+    )
+    return Evaluation(overall, dict(sorted(channels.items())), twice, told_parked)
 
 
 def _reports(
@@ -321,13 +368,12 @@ def _count_grids(measures: Measures, told: Truth, code: str) -> None:
         measures.grids[level][side].count(code[:length] == told.grid[:length])
 
 
-def _dispatched_twice(
+def _events_of(
     reports: Iterable[tuple[str, str, Sequence[str]]],
     event_of: Mapping[str, str],
     opened: Mapping[str, set[str]],
-    orders: Mapping[str, Sequence[tuple[str, str]]],
-) -> Share:
-    """Matters of which one unit has two orders, of those that have any.
+) -> dict[str, set[str]]:
+    """Matter → the events of its reports.
 
     A report of two matters that was not taken apart is left out: the order of the one would be counted for
     the other.
@@ -339,12 +385,7 @@ def _dispatched_twice(
             if event is not None:
                 events[matters[0]].add(event)
             events[matters[0]].update(opened.get(identity, ()))
-    share = Share()
-    for found in events.values():
-        units = Counter(unit for event in found for _, unit in orders.get(event, ()))
-        if units:
-            share.count(max(units.values()) > 1)
-    return share
+    return events
 
 
 def newest_truth(settings: Settings) -> Path:
@@ -388,9 +429,14 @@ def evaluate_simulation(
         if others:
             opened[str(identity)] = {str(other) for other in others}
     orders: dict[str, list[tuple[str, str]]] = {}
-    for order, event, unit in _rows(settings, _ORDERS, since):
+    waiting = set()
+    for order, event, unit, state in _rows(settings, _ORDERS, since):
         orders.setdefault(str(event), []).append((str(order), str(unit)))
-    return evaluate(told, decided, event_of, opened, orders)
+        # What no unit is left for, waits with none.
+        if state == "NEEDS_REVIEW" and unit:
+            waiting.add(str(order))
+    ((parked,),) = _rows(settings, _PARKED, since)
+    return evaluate(told, decided, event_of, opened, orders, waiting, int(parked))
 
 
 #: A report has one outcome that is no duplicate; the others are its repetitions.
@@ -414,9 +460,13 @@ FROM event_links WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}) GR
 """
 #: An order that was withdrawn, as its event went into another, sends nobody.
 _ORDERS = """
-SELECT order_id, any(event_id), argMax(unit_code, version)
+SELECT order_id, any(event_id), argMax(unit_code, version), argMax(state, version)
 FROM orders WHERE dispatched_at >= fromUnixTimestamp64Milli({since:Int64})
 GROUP BY order_id HAVING argMax(state, version) NOT IN ('WITHDRAWN', 'RETURNED')
+"""
+_PARKED = """
+SELECT uniqExact(order_id) FROM order_transitions
+WHERE at >= fromUnixTimestamp64Milli({since:Int64}) AND action = 'park' AND unit_code != ''
 """
 
 

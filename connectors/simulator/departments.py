@@ -313,6 +313,9 @@ class Departments:
                 if self._visited(order, b) and not self._before_closing(order, b):
                     yield from self._visit(order, b, luck)
             case "NEEDS_REVIEW":
+                if order["unit_code"]:
+                    # Whether it is known, is the desk's to say; if nobody does, time dispatches it.
+                    return
                 if units:
                     # Nobody wants it, so the centre names who had it first.
                     yield b.decide.draw(luck), "assign", "centre", {"to_unit": units[0]}

@@ -86,7 +86,13 @@ def _print(found: Evaluation, path: Path, console: Console) -> None:
             grids.add_row(level, _share(told), _share(untold))
     console.print(grids)
     twice = found.dispatched_twice
-    console.print(f"given twice to one unit: {twice.right} of {twice.of} matters with an order")
+    console.print(f"given twice to one unit: {_of(twice)} matters with an order")
+    parked = found.parked
+    console.print(
+        f"waiting for a person, as they may be known: {_of(parked.waiting)} orders; "
+        f"{_of(parked.known)} are; {parked.ever} ever waited"
+    )
+    console.print(f"given twice if all of them were dispatched unanswered: {_of(parked.twice)}")
     splits = found.overall.splits
     console.print(
         f"taken apart: {splits.right} of {splits.several} messages of several matters, {splits.wrong} wrongly"
@@ -100,6 +106,11 @@ def _cells(measures: Measures) -> list[str]:
         _share(measures.class_of_accepted),
         _share(measures.grids["micro"][0]),
     ]
+
+
+def _of(share: Share) -> str:
+    percent = f" ({share.right / share.of:.2%})" if share.of else ""
+    return f"{share.right} of {share.of}{percent}"
 
 
 def _share(share: Share) -> str:

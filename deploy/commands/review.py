@@ -18,7 +18,7 @@ from schemas.settings import load_settings
 
 #: What is shown of a report that waits, and of two events that may be one.
 REVIEW = ("channel", "reason", "detail", "category", "title", "text", "address")
-DOUBT = ("score", "reason", "title", "address", "into_title", "into_address")
+DOUBT = ("order_id", "score", "reason", "title", "address", "into_title", "into_address")
 
 
 def register(app: typer.Typer) -> None:

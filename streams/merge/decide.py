@@ -218,7 +218,7 @@ class MergeStep:
         if told == seen.told:
             return
         if seen.told:
-            former, relation, class_code, district_code = seen.told
+            former, relation, class_code, district_code = seen.told[:4]
             taken = self._link(
                 seen, seen.id, former, seen.moves, now_ms, relation, class_code, district_code
             )
@@ -323,7 +323,8 @@ class MergeStep:
 
 def _told(seen: Seen, event: OpenEvent) -> list[str]:
     """What counts of a report's link."""
-    return [event.id, seen.relation, event.class_code, event.district_code]
+    told = [event.id, seen.relation, event.class_code, event.district_code]
+    return [*told, seen.candidate] if seen.candidate else told
 
 
 def _device_key(device: Token) -> bytes:

@@ -1,6 +1,6 @@
 -- title: 疑似同一事件
 -- unit: 行
--- meaning: Pairs of events that may be one, by the candidate that merge named when it opened the later, until somebody merges them or says that they are apart; newest first; total is their number before the limit.
+-- meaning: Pairs of events that may be one, by the candidate that merge named when it opened the later, until somebody merges them or says that they are apart; those first whose order waits for the answer (order_id, and since when), then the newest; total is their number before the limit.
 -- refresh: 5 s
 -- parameter: since Int64 = 0 — Received at or after, ms since the epoch.
 -- parameter: limit UInt32 = 200 — How many rows.
@@ -31,19 +31,30 @@ WITH
         GROUP BY event_id
         HAVING argMax(report_count, version) > 0 AND argMax(status, version) = 'open'
     ),
+    waiting AS
+    (
+        SELECT order_id, any(orders.event_id) AS event_id, max(orders.dispatched_at) AS since
+        FROM orders
+        WHERE orders.event_id IN (SELECT event_id FROM doubts)
+        GROUP BY order_id
+        HAVING argMax(orders.state, orders.version) = 'NEEDS_REVIEW' AND any(orders.unit_code) != ''
+    ),
     found AS
     (
         SELECT doubts.event_id AS event_id, assumeNotNull(candidate) AS into, score, reason, report_id, received_at,
             class_code, district_code
         FROM doubts
-        WHERE event_id IN (SELECT event_id FROM living) AND into IN (SELECT event_id FROM living)
+        WHERE event_id IN (SELECT event_id FROM living)
+            AND (into IN (SELECT event_id FROM living) OR event_id IN (SELECT event_id FROM waiting))
     )
 SELECT
     found.event_id AS event_id, into, score, reason, report_id, received_at, class_code, district_code,
     own.title AS title, own.address AS address, other.title AS into_title, other.address AS into_address,
+    waiting.order_id AS order_id, if(order_id = '', NULL, waiting.since) AS waits_since,
     (SELECT count() FROM found) AS total
 FROM found
 LEFT JOIN living AS own ON own.event_id = found.event_id
 LEFT JOIN living AS other ON other.event_id = found.into
-ORDER BY received_at DESC, event_id
+LEFT JOIN waiting ON waiting.event_id = found.event_id
+ORDER BY order_id = '', received_at DESC, event_id
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

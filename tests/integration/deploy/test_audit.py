@@ -455,6 +455,36 @@ def test_in_every_state_an_order_and_its_event_agree(database: Database, forgott
     assert found == expected
 
 
+def test_an_order_waits_only_while_its_event_may_be_another_and_is_not_urgent(
+    database: Database,
+) -> None:
+    database.fill()
+    client, at = database.client, datetime.fromtimestamp(AT / 1000, UTC)
+    events: list[list[Any]] = []
+    for name, candidate, urgent in (
+        ("waits", "event-0", False), ("answered", None, False), ("danger", "event-0", True),
+    ):  # fmt: skip
+        events.append([name, 1, "open", 0, "event-0", False, at])
+        events.append([name, 2, "open", 0, candidate, urgent, at])
+    names = ["event_id", "version", "status", "report_count", "candidate", "urgent", "opened_at"]
+    client.insert("events", events, column_names=names)
+    rows = [[f"order-{e[0]}", 1, e[0], "NEEDS_REVIEW", "unit", at] for e in events[::2]]
+    names = ["order_id", "version", "event_id", "state", "unit_code", "opened_at"]
+    client.insert("orders", rows, column_names=names)
+    columns = ["order_id", "version", "from_state", "to_state", "reason", "at"]
+    steps = [[row[0], 1, "UNKNOWN", "NEEDS_REVIEW", "may_be_known: event-0", at] for row in rows]
+    client.insert("order_transitions", steps, column_names=columns)
+    with Positions(database.settings) as positions:
+        flows = topology(database.settings, positions)
+        settled = settle(positions, flows, time.monotonic() + 20, until_quiet=True)
+        facts = Facts(database.settings)
+        findings = one_pass(database.settings, positions, facts, flows, settled)
+        facts.close()
+    what = "waits for an answer, but its event is no other known"
+    kept = findings.found["event_order"].kept
+    assert {each.id for each in kept if each.what == what} == {"answered", "danger"}
+
+
 def test_a_reason_once_told_is_none_for_what_needs_a_person_now(database: Database) -> None:
     database.fill()
     columns = "order_id, version, from_state, to_state, reason, at"

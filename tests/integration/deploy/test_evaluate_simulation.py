@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import clickhouse_connect
 import pytest
 
-from deploy.evaluate_simulation import _ORDERS, _rows
+from deploy.evaluate_simulation import _ORDERS, _PARKED, _rows
 from schemas import tables
 from schemas.settings import Settings
 from tests.city_day import city_day
@@ -24,7 +24,9 @@ def test_an_order_that_was_withdrawn_is_not_told_as_dispatched(settings: Setting
     ) as client:
         day = city_day(NOW, reports=60)
         gone, again = day.rows["orders"][0], day.rows["orders"][1]
+        waits = day.rows["orders"][2]
         turned = [
+            waits | {"version": 2, "state": "NEEDS_REVIEW"},
             gone | {"version": 2, "state": "WITHDRAWN"},
             again | {"version": 2, "state": "WITHDRAWN"},
             again | {"version": 3, "state": "DISPATCHED", "unit_code": "taken-over"},
@@ -33,9 +35,12 @@ def test_an_order_that_was_withdrawn_is_not_told_as_dispatched(settings: Setting
         replace(day, rows=rows).insert(client)
         try:
             since = day.now_ms - 3 * 24 * 3600 * 1000
-            found = {row[0]: row[2] for row in _rows(own, _ORDERS, since)}
+            found = {row[0]: row[2:] for row in _rows(own, _ORDERS, since)}
+            parked = list(_rows(own, _PARKED, since))
         finally:
             client.command("DROP DATABASE test_evaluate_simulation")
     assert gone["order_id"] not in found
-    assert found[again["order_id"]] == "taken-over"
+    assert found[again["order_id"]] == ("taken-over", "DISPATCHED")
+    assert found[waits["order_id"]][1] == "NEEDS_REVIEW"
+    assert parked == [(0,)]
     assert len(found) == len(day.rows["orders"]) - 1

@@ -161,6 +161,19 @@ def test_a_matter_is_dispatched_twice_when_one_unit_has_two_orders_of_it() -> No
     assert (twice.right, twice.of) == (2, 3)
 
 
+def test_what_waits_for_an_answer_is_no_second_dispatch_but_told_beside_it() -> None:
+    truth = [told("1", "h1"), told("2", "h1"), told("3", "h2"), told("4", "h3"), told("5", "h3")]
+    decided = {identity(n): accepted() for n in "12345"}
+    events = {identity(n): f"e{n}" for n in "12345"}
+    orders = {f"e{n}": [(f"o{n}", "CG")] for n in "12345"}
+    found = evaluate(truth, decided, events, {}, orders, waiting={"o2", "o3"}, parked=3)
+    assert (found.dispatched_twice.right, found.dispatched_twice.of) == (1, 3)
+    assert found.as_dict()["parked"] == {
+        "orders": 2, "of": 5, "share": 0.4, "known": 1, "precision": 0.5, "ever": 3,
+        "twice_if_dispatched": {"matters": 2, "of": 3, "share": 0.6667},
+    }  # fmt: skip
+
+
 def test_each_channel_has_the_pairs_that_its_reports_are_in() -> None:
     truth = [told("1"), told("2", channel="iot"), told("3", channel="iot"), told("4", "h2")]
     events = {identity("1"): "a", identity("2", "iot"): "a", identity("3", "iot"): "b"}
