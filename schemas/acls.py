@@ -88,6 +88,8 @@ def load_acls() -> list[Acl]:
     for part, groups in GROUPS.items():
         found += [_named(part, "group", group, ("Read",)) for group in groups]
     found.append(_named("monitor", "group", "quanyu-*", ("Describe",)))
+    # The timestamps of commits are the broker's own clock.
+    found.append(_named("monitor", "topic", "__consumer_offsets", ("Describe",)))
     found.append(_named("worker", "transactionalId", TRANSACTIONS, ("Describe", "Write")))
     found += _operator(entries)
     return sorted(found)
