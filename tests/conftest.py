@@ -46,6 +46,7 @@ WHOLE_STACKS = {
     "tests/browser/test_pages.py",
     "tests/faults/test_faults.py",
     "tests/integration/local/test_stack.py",
+    "tests/integration/test_backup_of_a_stack.py",
     "tests/integration/test_pipeline.py",
     "tests/integration/test_readme.py",
 }
