@@ -17,6 +17,7 @@ from schemas.settings import Settings
 
 Config = dict[str, str | int | float | bool]
 
+_PEM_END = "-----END CERTIFICATE-----"
 #: Seconds in which a broker that is there has answered, or said why it will not.
 ANSWER_S = 10.0
 
@@ -212,8 +213,11 @@ def own_http_tls(settings: Settings) -> ssl.SSLContext | bool:
     if settings.http_certificate_file is None:
         return True
     try:
-        context = ssl.create_default_context(cafile=settings.http_certificate_file)
-    except (ssl.SSLError, OSError) as error:
+        # The first of the chain: of a public authority above it, anybody may have a certificate.
+        chain = settings.http_certificate_file.read_text(encoding="ascii")
+        own = chain[: chain.index(_PEM_END) + len(_PEM_END)]
+        context = ssl.create_default_context(cadata=own)
+    except (ssl.SSLError, OSError, ValueError) as error:
         raise QuanyuError(
             f"QUANYU_HTTP_CERTIFICATE_FILE: {settings.http_certificate_file}: no PEM certificate ({error})"
         ) from None
