@@ -432,7 +432,7 @@ def _merge(
     """Reports and actions in the order of their arrival; fills in events and units."""
     state, orders = merge.restore("reports", 0, {}), dispatch.restore("events", 0, {})
     now_ms = int(time.time() * 1000)
-    held: dict[str, Counter[str]] = defaultdict(Counter)
+    held: dict[tuple[str, str], int] = {}
     start = 0
     while start < len(arrived):
         topic = arrived[start][1]
@@ -447,7 +447,8 @@ def _merge(
                 continue
             if output.topic == "event.links":
                 _, link = codec.decode(output.value)
-                held[link["report_id"]][link["event_id"]] += link["sign"]
+                pair = link["report_id"], link["event_id"]
+                held[pair] = held.get(pair, 0) + link["sign"]
             elif output.topic == "events":
                 events.append((some[-1][0], "events", output.value))
         for output in dispatch.decide(orders, _made("events", start, events), now_ms).outputs:
@@ -456,10 +457,7 @@ def _merge(
                 side.units.setdefault(order["event_id"], order["unit_code"])
         start = end
         say(f"{end} of {len(arrived)} reports and actions merged")
-    for report, counts in held.items():
-        for event, number in counts.items():
-            if number > 0:
-                side.events[report] = event
+    side.events = {report: event for (report, event), number in held.items() if number > 0}
 
 
 def _made(topic: str, first: int, some: Sequence[tuple[int, str, bytes]]) -> Batch:
