@@ -197,6 +197,9 @@ function draw() {
   }
 }
 
+/** Of a whole day that is over no hour is the last one: it has no points, an instant of it has. */
+const shownPoints = () => (context?.past && !context.until ? [] : points);
+
 /** A point as a picture: drawing it again is cheaper than its circle. */
 function dotOf(size) {
   const key = `${size} ${style("--point")} ${style("--ground")}`;
@@ -217,11 +220,11 @@ function dotOf(size) {
 }
 
 function drawDots(pen, wide, high) {
-  const now = context?.at ?? Date.now();
+  const now = context?.until || context?.at || Date.now();
   const size = parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.22;
   const dotted = dotOf(size);
   const [half, whole] = [size + 1, 2 * (size + 1)];
-  for (const row of context?.past ? [] : points) {
+  for (const row of shownPoints()) {
     const [x, y] = [row.x * view.k + view.x, row.y * view.k + view.y];
     if (x < -whole || y < -whole || x > wide + whole || y > high + whole) continue;
     // A point fades over its hour.
@@ -333,7 +336,7 @@ const areaAt = ([x, y]) => {
 
 function pointAt([x, y]) {
   let [best, reach] = [null, 8];
-  for (const row of context?.past ? [] : points) {
+  for (const row of shownPoints()) {
     const far = Math.hypot(row.x * view.k + view.x - x, row.y * view.k + view.y - y);
     if (far < reach) [best, reach] = [row, far];
   }

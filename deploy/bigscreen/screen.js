@@ -17,6 +17,7 @@ const context = {
   get at() { return state.at; },
   get past() { return Boolean(state.day); },
   get day() { return state.day; },
+  get until() { return state.until; },
   get hour() { return Number(words.clock(state.until || state.at).slice(0, 2)); },
   /** Open the rows behind a column of a row, as the query's header says. */
   drill(query, column, row, title, more = {}) {
@@ -170,8 +171,8 @@ async function start() {
     }
     asker.show({ day: state.day, until: state.until });
   };
-  $("#day").addEventListener("change", travel);
-  $("#minute").addEventListener("change", travel);
+  for (const field of ["#day", "#minute"]) $(field).addEventListener("change", () => { replaying.stop(); travel(); });
+  const replaying = replay(travel, () => asker.running);
   for (const choice of document.querySelectorAll("#by button")) {
     choice.addEventListener("click", () => {
       for (const other of document.querySelectorAll("#by button")) other.ariaPressed = String(other === choice);
@@ -190,6 +191,41 @@ async function start() {
   watchStatus();
   setInterval(() => { if (!document.hidden) runClocks({ at: Date.now() + state.ahead }); }, 1000);
   addEventListener("resize", () => asker.go());
+}
+
+//: A second of the wall is a minute of the city's.
+const REPLAY_STEP_MS = 1000;
+
+/** The day once more, a minute each second, from the minute chosen to the day's end or to now. */
+function replay(travel, busy) {
+  const button = $("#replay");
+  const minute = $("#minute");
+  let timer = 0;
+  let began = 0;
+  let from = 0;
+  const stop = () => {
+    clearInterval(timer);
+    timer = 0;
+    Object.assign(button, { ariaPressed: "false", textContent: "▶ 回放" });
+  };
+  const step = () => {
+    if (busy()) return; // an answer that takes longer is drawn first; time catches up with the next
+    const next = from + Math.floor((performance.now() - began) / REPLAY_STEP_MS);
+    if (next >= 1440) { stop(); return; }
+    minute.value = [next / 60, next % 60].map((n) => String(Math.floor(n)).padStart(2, "0")).join(":");
+    travel();
+    if (!minute.value) stop(); // it has come to now
+  };
+  button.addEventListener("click", () => {
+    if (timer) { stop(); return; }
+    Object.assign(button, { ariaPressed: "true", textContent: "■ 停止" });
+    const [hours, minutes] = (minute.value || "00:00").split(":").map(Number);
+    from = 60 * hours + minutes + 1;
+    began = performance.now();
+    timer = setInterval(step, REPLAY_STEP_MS);
+    step();
+  });
+  return { stop };
 }
 
 /** On a laptop the blocks of the right column share one place. */

@@ -412,3 +412,21 @@ def test_an_event_says_why_and_is_found_on_the_map(screen: Screen) -> None:
         assert page.is_hidden("#drawer")
         eventually(lambda: page.locator("#crumbs button").count() >= 3)
         assert said == []
+
+
+def test_a_day_is_replayed_a_minute_each_second_and_stops_when_asked(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        page.fill("#day", yesterday)
+        page.fill("#minute", "08:00")
+        page.dispatch_event("#minute", "change")
+        page.click("#replay")
+        page.wait_for_function("() => document.querySelector('#minute').value >= '08:03'")
+        page.click("#replay")
+        stood = page.input_value("#minute")
+        until = round(datetime.fromisoformat(f"{yesterday}T{stood}:00+08:00").timestamp() * 1000)
+        told = screen.rows("today_totals", day=yesterday, until=until)[0]
+        eventually(lambda: shown(page, "#totals .number")["reports"] == told["reports"])
+        assert page.get_attribute("#replay", "aria-pressed") == "false"
+        assert page.input_value("#minute") == stood
+        assert said == []
