@@ -4,6 +4,7 @@ An action is a record in Kafka; the agent that owns what it is about does it or 
 ``action.outcomes``. This reads what an action must bring along, sends it and waits for what became of it.
 """
 
+import sys
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ log = structlog.get_logger("desk")
 #: Links that an action brings along; an event with more reports is not taken apart by hand.
 LINKS_LIMIT = 20_000
 CONFIRM_S = 10.0
+#: A command that does not need Kafka waits no longer to learn whether it is there.
+ANSWER_S = 3.0
 #: Between two looks whether an outcome is there.
 LOOK_S = 0.1
 #: The named queries that this asks.
@@ -78,6 +81,19 @@ def at_desk(settings: Settings) -> Iterator["Desk"]:
             yield desk
     except Unavailable as error:
         raise QuanyuError(f"{error}; see quanyu status") from None
+
+
+def tell(settings: Settings, **said: Any) -> None:
+    """A line of the people's log from the command line, for what is done already; see :func:`log_line`.
+
+    Keys and people are made before Kafka runs, too: then it is said that no line was written.
+    """
+    try:
+        with at_desk(settings) as desk:
+            desk.reach(ANSWER_S)
+            desk.write(role="operator", **said)
+    except QuanyuError as error:
+        print(f"done, but not in the people's log: {error}", file=sys.stderr)
 
 
 class Desk:
@@ -295,6 +311,13 @@ class Desk:
             self._producer.poll(0)
         except (KafkaException, BufferError) as error:
             log.warning("the people's log takes no line", error=str(error)[:200])
+
+    def reach(self, timeout_s: float) -> None:
+        """:class:`Unavailable` when no broker answers within so many seconds."""
+        try:
+            self._producer.list_topics(timeout=timeout_s)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from None
 
     def write(self, **said: Any) -> None:
         """A line of the people's log, confirmed; :class:`Unavailable` when Kafka does not take it."""

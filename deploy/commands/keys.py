@@ -12,7 +12,6 @@ from rich.table import Table
 
 from deploy import key_store
 from deploy.commands.event import Who
-from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
@@ -36,7 +35,9 @@ def register(app: typer.Typer) -> None:
         if as_json:
             typer.echo(json.dumps({"keys": [asdict(one) for one in found]}))
             return
-        table = Table("id", "owner", "role", "state", "kept", "created", "ends", "last used")
+        table = Table(*("id", "owner", "role", "state", "kept", "created", "ends", "last used"))
+        for column in table.columns:
+            column.overflow = "fold"  # nothing of an id or an owner is cut
         for one in found:
             instants = (one.created_at or None, one.expires_at, one.last_used_at)
             kept = "hash" if one.hashed else "secret"
@@ -107,13 +108,6 @@ def _instant(ms: int | None) -> str:
 
 
 def _log(settings: Settings, action: str, owner: str, key: str, actor: str) -> None:
-    """A line in the people's log. Keys must be made before Kafka runs, too: then it is said that none is."""
-    from deploy.desk import at_desk
+    from deploy.desk import tell
 
-    try:
-        with at_desk(settings) as desk:
-            desk.write(
-                kind="key", action=action, target=owner, other=key, actor=actor, role="operator"
-            )
-    except QuanyuError as error:
-        print(f"done, but not in the people's log: {error}", file=sys.stderr)
+    tell(settings, kind="key", action=action, target=owner, other=key, actor=actor)

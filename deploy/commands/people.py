@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.commands.event import Who
 from deploy.people import Role, add_person, read_people, remove_person
 from schemas.errors import QuanyuError
-from schemas.settings import load_settings
+from schemas.settings import Settings, load_settings
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of stdout.")]
 ROLES = get_args(Role)
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
         code: Annotated[str, typer.Argument(help="Written with every action; never a name.")],
         role: Annotated[str, typer.Option(help=" | ".join(ROLES))],
         unit: Annotated[str, typer.Option(help="Of a unit or a grid worker.")] = "",
+        actor: Who = "operator",
         as_json: _Json = False,
     ) -> None:
         """Let somebody act, and print the key, which is kept nowhere.
@@ -52,14 +54,27 @@ def register(app: typer.Typer) -> None:
         """
         if role not in ROLES:
             raise QuanyuError(f"--role {role!r}: use one of {', '.join(ROLES)}")
-        key = add_person(load_settings().people_path, code, role, unit)  # type: ignore[arg-type] # held above
+        settings = load_settings()
+        key = add_person(settings.people_path, code, role, unit)  # type: ignore[arg-type] # held above
         typer.echo(json.dumps({"code": code, "key": key}) if as_json else key)
+        _log(settings, "add", code, f"{role} {unit}".strip(), actor)
 
     @group.command("remove")
-    def remove(code: Annotated[str, typer.Argument(help="Whose key holds no more.")]) -> None:
+    def remove(
+        code: Annotated[str, typer.Argument(help="Whose key holds no more.")],
+        actor: Who = "operator",
+    ) -> None:
         """Let somebody act no more.
 
         Example: quanyu people remove desk-1
         """
-        remove_person(load_settings().people_path, code)
+        settings = load_settings()
+        remove_person(settings.people_path, code)
         typer.echo(f"{code} may act no more")
+        _log(settings, "remove", code, "", actor)
+
+
+def _log(settings: Settings, action: str, code: str, other: str, actor: str) -> None:
+    from deploy.desk import tell
+
+    tell(settings, kind="person", action=action, target=f"person:{code}", other=other, actor=actor)
