@@ -6,6 +6,7 @@ import { close, openRows } from "./drawer.js";
 import { runClocks } from "./handling.js";
 import { parameters as mapParameters, repaint, startMap } from "./map.js";
 import { $ } from "./parts.js";
+import { savePicture } from "./picture.js";
 import * as words from "./words.js";
 
 //: Lag beyond this is no longer the same minute.
@@ -180,6 +181,7 @@ async function start() {
     });
   }
   theme();
+  $("#save").addEventListener("click", () => savePicture(`${document.title} ${words.moment(state.until || state.at).replace(":", "")}`));
   $("#drawer-close").addEventListener("click", close);
   document.addEventListener("keydown", (event) => event.key === "Escape" && close());
   // At midnight the day picker follows; the queries' own day is the gateway's.

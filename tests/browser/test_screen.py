@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from PIL import Image
 
 from deploy.monitor import FROM_KAFKA
 from deploy.silence import SILENT_GAPS
@@ -429,4 +431,22 @@ def test_a_day_is_replayed_a_minute_each_second_and_stops_when_asked(screen: Scr
         eventually(lambda: shown(page, "#totals .number")["reports"] == told["reports"])
         assert page.get_attribute("#replay", "aria-pressed") == "false"
         assert page.input_value("#minute") == stood
+        assert said == []
+
+
+def test_the_screen_is_saved_as_a_picture_of_itself(screen: Screen, tmp_path: Path) -> None:
+    with opened(screen) as (page, said):
+        with page.expect_download() as saving:
+            page.click("#save")
+        saved = tmp_path / "saved.png"
+        saving.value.save_as(saved)
+        picture = Image.open(saved)
+        assert picture.size == SIZES["desk"]
+        # The same colours where the browser itself shows them: ground, panel, map.
+        page.screenshot(path=tmp_path / "seen.png")
+        small = [
+            np.asarray(Image.open(path).convert("L").resize((48, 27)), dtype=float)
+            for path in (saved, tmp_path / "seen.png")
+        ]
+        assert float(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1]) > 0.9
         assert said == []
