@@ -123,7 +123,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Refusal, "description": "No key of anybody."},
     403: {"model": Refusal, "description": "A role that may not do this."},
     404: {"model": Refusal, "description": "No such event or report."},
+    408: {"model": Refusal, "description": "The body came too slowly."},
     409: {"model": Outcome, "description": "Refused, and why."},
+    413: {"model": Refusal, "description": "The body is too large."},
+    429: {"model": Refusal, "description": "Too many requests with one key; Retry-After says when."},
     503: {"model": Refusal, "description": "Kafka or ClickHouse does not answer."},
 }
 

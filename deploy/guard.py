@@ -73,7 +73,8 @@ def too_often(buckets: Buckets, request: Request) -> Response | None:
     if key := headers.get("x-api-key", ""):
         name = hashlib.sha256(key.encode()).hexdigest()
     elif headers.get(SIGNATURE_HEADER):
-        name = request.url.path  # a signature is new each time; its channel is not
+        # A signature is new each time. Who forges them for a channel must not hold up its sender.
+        name = f"{request.url.path} {request.client.host if request.client else ''}"
     else:
         return None
     wait = buckets.take(name)
