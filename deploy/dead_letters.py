@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -45,8 +45,8 @@ from streams.intake.privacy import mask
 SINK = "quanyu-sink"
 #: Bytes of a value that `quanyu dlq show` prints.
 PREVIEW_BYTES = 256
-#: Letters of one transaction.
-CHUNK = 500
+#: Letters, and bytes, of one transaction: an open one holds back every reader of its partitions.
+CHUNK, CHUNK_BYTES = 500, 16 * 1024 * 1024
 CALL_S = 30.0
 #: Verb → what a letter is after it.
 VERBS = {"replay": "replayed", "drop": "dropped"}
@@ -343,14 +343,26 @@ def act(
         with Positions(settings) as positions:
             ordered = sorted(plan.letters, key=lambda le: le.place)
             for topic, group in groupby(ordered, key=lambda le: le.topic):
-                letters = list(group)
-                for start in range(0, len(letters), CHUNK):
-                    part = letters[start : start + CHUNK]
+                for part in chunks(group):
                     sent = [le for le in part if verb == "replay" and le.place not in plan.twins]
                     _commit(settings, producer, positions, verb, topic, part, sent, actor, why)
                     done += len(part)
                     say(f"{done} of {len(plan.letters)} letters")
     return _told(verb, plan, dry_run=False)
+
+
+def chunks(letters: Iterable[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """The letters in order, as many at a time as one transaction takes."""
+    part: list[DeadLetter] = []
+    size = 0
+    for letter in letters:
+        if part and (len(part) >= CHUNK or size + letter.size > CHUNK_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(letter)
+        size += letter.size
+    if part:
+        yield part
 
 
 @dataclass(slots=True)
@@ -438,7 +450,13 @@ def _sender(settings: Settings) -> Iterator[Producer]:
     )
     try:
         producer.init_transactions(CALL_S)
-        yield producer
+        try:
+            yield producer
+        except BaseException:
+            # Readers behind an open transaction wait for its end: end it now.
+            with suppress(KafkaException):
+                producer.abort_transaction(CALL_S)
+            raise
     except KafkaException as error:
         raise QuanyuError(
             f"Kafka: {error.args[0].str()}; nothing is half done, repeat the command (another quanyu dlq "

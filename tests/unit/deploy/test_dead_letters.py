@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.dead_letters import SINK, DeadLetter, _plan, refusal
+from deploy.dead_letters import CHUNK_BYTES, SINK, DeadLetter, _plan, chunks, refusal
 from schemas.dead_letter import (
     ATTEMPT,
     FIRST,
@@ -22,12 +22,14 @@ SPECS = {spec.name: spec for spec in load_topics(Settings())}
 RAW = "reports.raw.photo_app"
 
 
-def letter(topic: str, offset: int, at: int, *, sink: bool = False, **fields: Any) -> DeadLetter:
+def letter(
+    topic: str, offset: int, at: int, *, sink: bool = False, size: int = 3, **fields: Any
+) -> DeadLetter:
     """The ``at``-th letter of a topic, of the record at ``offset``."""
     names = {"topic": topic, "partition": "0", "offset": str(offset)}
     names |= {"connector.name": SINK if sink else "quanyu", "exception.class.name": "bad_magic"}
     said = {PREFIX + name: value for name, value in names.items()}
-    return DeadLetter(f"{topic}.dlq", 0, at, 1000 + at, said, 3, "abc", **fields)
+    return DeadLetter(f"{topic}.dlq", 0, at, 1000 + at, said, size, "abc", **fields)
 
 
 def plan(
@@ -90,6 +92,15 @@ def test_a_letter_of_a_replayed_record_knows_how_often_and_where_it_first_lay() 
     assert dict(found)[ATTEMPT] == b"2"
     assert dict(found)[FIRST] == b"t/0/1"
     assert dict(found)[PREFIX + "topic"] == b"t"
+
+
+@given(st.lists(st.integers(0, CHUNK_BYTES * 2), max_size=40))
+def test_a_transaction_takes_letters_in_order_up_to_its_size(sizes: list[int]) -> None:
+    letters = [letter(RAW, n, n, size=size) for n, size in enumerate(sizes)]
+    parts = list(chunks(letters))
+    assert [le for part in parts for le in part] == letters
+    assert all(len(p) == 1 or sum(le.size for le in p) <= CHUNK_BYTES for p in parts)
+    assert all(parts)
 
 
 @given(st.sets(st.integers(0, 60), min_size=1))
