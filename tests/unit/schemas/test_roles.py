@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.local.clickhouse import RESERVED
 from deploy.screen import router
 from schemas import roles, tables
 from schemas.errors import QuanyuError
@@ -43,6 +44,8 @@ def test_the_handlers_of_a_server_are_the_gateways_public_queries_at_the_same_pa
         assert sql == f"{query.sql}\nFORMAT JSON"
         typed = set(re.findall(r"\{(\w+):(\w+)\}", sql))
         assert typed == {(p.name, p.type) for p in query.parameters}
+        # A server would take these for itself.
+        assert not RESERVED & {p.name for p in query.parameters}
 
 
 def test_only_the_operator_is_granted_everything_and_only_the_sink_inserts() -> None:
