@@ -21,3 +21,14 @@ def test_each_threat_names_tests_that_there_are(line: str) -> None:
     assert named, "no test is named"
     for path, test in named:
         assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), (path, test)
+
+
+def test_each_exception_from_the_security_rules_says_why() -> None:
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in ("schemas", "connectors", "streams", "deploy")
+        for path in (ROOT / folder).rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"# noqa: S\d+(?:, *[A-Z]+\d+)*\s*$", line)
+    ]
+    assert not bare
