@@ -674,7 +674,8 @@ def switch(
     An action's id is of what it asks for: asked again, it is one action and its outcome the same.
     """
     counts: Counter[str] = Counter()
-    who, why = Actor(actor, "centre"), "decided again by quanyu reprocess"
+    # `quanyu review export` takes what people said for the truth: a rule's own word must be told from it.
+    who, why = Actor(f"reprocess:{actor}", "centre"), "decided again by quanyu reprocess"
     asked: list[tuple[str, str]] = []
     with closing(Desk(settings)) as desk:
         for number, action in enumerate(actions[:limit], 1):

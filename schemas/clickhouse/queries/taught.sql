@@ -10,6 +10,7 @@ WITH
         SELECT arrayJoin([target, other]) AS touched_id
         FROM action_outcomes
         WHERE kind = 'event' AND action IN ('merge', 'split', 'apart') AND outcome = 'applied'
+            AND NOT startsWith(actor, 'reprocess:') -- a policy's own word teaches it nothing
     ),
     links AS
     (
