@@ -130,6 +130,7 @@ async function described() {
 }
 
 async function start() {
+  await language();
   for (const list of document.querySelectorAll(".list")) {
     list.append(...[1, 2, 3].map(() => Object.assign(document.createElement("div"), { className: "skeleton" })));
   }
@@ -252,6 +253,19 @@ function tabs(shown) {
     });
   });
   choose(all[0]);
+}
+
+/** Chinese, or English where it was chosen: another language is another page. */
+async function language() {
+  const chosen = localStorage.getItem("language") ?? "zh";
+  const button = $("#language");
+  button.addEventListener("click", () => {
+    localStorage.setItem("language", chosen === "zh" ? "en" : "zh");
+    location.reload();
+  });
+  if (chosen === "zh") return;
+  Object.assign(button, { textContent: "中", lang: "zh-CN", ariaLabel: "中文" });
+  (await import("./english.js")).speakEnglish();
 }
 
 /** Dark on a wall, light where it was chosen; a choice stays with the browser. */

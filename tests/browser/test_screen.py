@@ -13,7 +13,7 @@ from deploy.monitor import FROM_KAFKA
 from deploy.silence import SILENT_GAPS
 from schemas.channels import load_channels
 from tests.browser.city_screen import Screen, opened, shown
-from tests.browser.pictures import CHROMIUM, SIZES
+from tests.browser.pictures import CHROMIUM, SIZES, ready
 from tests.city_day import CHANNELS
 from tests.conftest import eventually
 
@@ -449,4 +449,25 @@ def test_the_screen_is_saved_as_a_picture_of_itself(screen: Screen, tmp_path: Pa
             for path in (saved, tmp_path / "seen.png")
         ]
         assert float(np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1]) > 0.9
+        assert said == []
+
+
+def test_in_english_the_screen_has_no_chinese_word_of_its_own_and_stays_so(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        page.click("#language")
+        page.wait_for_function("() => document.documentElement.lang === 'en'")
+        ready(page)
+        own = page.eval_on_selector_all(
+            "h2, h2 small, dt, .number span, .fact, .day, .tabs button, .row.head span, .ratio span,"
+            " .chip.accepted span, .lamps small, .choice button, .empty, .banner, .top h1 small",
+            "nodes => nodes.map(n => n.firstChild?.data ?? '').filter(t => /[一-鿿]/.test(t))",
+        )
+        assert own == []
+        page.click("#totals [data-column=events]")
+        page.wait_for_selector("#drawer th")
+        heads = page.eval_on_selector_all("#drawer th", "nodes => nodes.map(n => n.textContent)")
+        assert [head for head in heads if any(sign >= "\u4e00" for sign in head)] == []
+        page.click("#drawer-close")
+        page.click("#language")
+        page.wait_for_function("() => document.documentElement.lang === 'zh-CN'")
         assert said == []
