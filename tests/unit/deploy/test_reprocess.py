@@ -1,6 +1,9 @@
 """What is said of a time decided anew, and what is brought over: nothing that an agent has no action for."""
 
+from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,9 @@ from deploy.reprocess import (
     Judged,
     Place,
     Side,
+    Under,
+    _decide,
+    _Records,
     _with_switch,
     compare,
     merged_differently,
@@ -19,7 +25,13 @@ from deploy.reprocess import (
     under,
 )
 from schemas.city import CityPack
+from schemas.codec import Codec
 from schemas.errors import QuanyuError
+from schemas.ids import event_id, report_id
+from schemas.merge_policy import MergePolicy, Rule
+from schemas.settings import Settings
+from tests.unit.streams.batches import NOW, raw_report
+from tests.unit.tiny_city import EAST
 
 TOPIC = "reports.raw.test"
 
@@ -134,6 +146,97 @@ def test_reports_are_merged_differently_when_their_company_is_another(
 
     expected = {r for r in then if company(then, r) != company(now, r)}
     assert merged_differently(then, now, then) == expected
+
+
+class Stored:
+    """A record as the client hands it over."""
+
+    def __init__(self, value: bytes, offset: int, at: int) -> None:
+        self._value, self._offset, self._at = value, offset, at
+
+    def key(self) -> None:
+        return None
+
+    def value(self) -> bytes:
+        return self._value
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self._at
+
+
+@pytest.fixture
+def decide(city: CityPack, codec: Codec, tmp_path: Path) -> Callable[..., Side]:
+    """Decides raw reports, each of its own time, spread over two partitions."""
+
+    def decided(*raws: dict[str, Any], answers: Sequence[dict[str, Any]] = (), **more: Any) -> Side:
+        found = _Records()
+        for n, raw in enumerate(raws):
+            at = NOW + n * 1000
+            value = codec.encode("RawReport", {**raw, "received_at": at})
+            record: Any = Stored(value, n, at)
+            found.raw.setdefault((TOPIC, n % 2), []).append(record)
+        for n, said in enumerate(answers):
+            answer: Any = Stored(codec.encode("ReviewAnswer", said), n, NOW + 3_600_000)
+            found.answers.append(answer)
+        settings = Settings(home=tmp_path)
+        given = {"seen": set(), "people": {}, **more}
+        under_ = Under(city, given.get("policy"))
+        return _decide(
+            settings, codec, under_, found, given["seen"], given["people"], lambda _: None
+        )
+
+    return decided
+
+
+def by_native(found: Side) -> list[str]:
+    return [found.messages[place].outcome for place in sorted(found.messages, key=lambda p: p[2])]
+
+
+def test_reports_are_decided_and_merged_as_the_agents_do_across_partitions(
+    decide: Callable[..., Side],
+) -> None:
+    raws = [
+        raw_report("A1"),
+        raw_report("A2"),
+        raw_report("A1"),
+        raw_report("A3", title="你好", text=""),
+    ]
+    found = decide(*raws)
+    assert by_native(found) == ["accepted", "accepted", "duplicate", "review"]
+    first, second = (report_id("test", name, 0) for name in ("A1", "A2"))
+    assert found.events[first] == found.events[second] == event_id(first)
+    assert found.units[event_id(first)].endswith("-YS")
+    never = MergePolicy(default=Rule(mode="never"))
+    assert len(set(decide(*raws, policy=never).events.values())) == 2
+
+
+def test_what_was_known_before_the_time_is_a_repetition_in_it(decide: Callable[..., Side]) -> None:
+    known = bytes.fromhex(report_id("test", "A1", 0).replace("-", ""))
+    found = decide(raw_report("A1"), raw_report("A2"), seen={known})
+    assert by_native(found) == ["duplicate", "accepted"]
+    assert report_id("test", "A1", 0) not in found.events
+
+
+def test_a_persons_answer_stands_whatever_the_rules_say_now(
+    decide: Callable[..., Side], codec: Codec
+) -> None:
+    raw = raw_report("A1")
+    report = report_id("test", "A1", 0)
+    answer = {
+        "action_id": "a1", "report_id": report, "action": "accept", "class_code": "0201",
+        "grid_code": EAST, "actor": "p7", "role": "centre", "at": NOW,
+        "raw": codec.encode("RawReport", raw), "source_topic": TOPIC, "source_partition": 0,
+        "source_offset": 0, "source_timestamp": NOW,
+    }  # fmt: skip
+    found = decide(raw, raw_report("A2"), answers=[answer], people={report: "accept"})
+    judged = found.messages[Place(TOPIC, 0, 0)]
+    assert judged.reports == [report]
+    # By the rules alone it would be of the other's event; by the person's word it is a matter of its own.
+    assert found.events[report] == event_id(report)
+    assert found.events[report_id("test", "A2", 0)] == event_id(report_id("test", "A2", 0))
 
 
 def test_a_threshold_without_any_model_is_refused(city: CityPack) -> None:
