@@ -3,13 +3,13 @@
 
 //: A phrase of the screen → English; … stands for what changes, and is put in the same order.
 const PHRASES = {
-  全域: "Quanyu", 一屏观全域: "the whole city on one screen", "全域 · … · 一屏观全域": "Quanyu · …", 全市: "whole city", 市: "city", 区县: "district", 街道: "street",
+  全域: "Quanyu", 一屏观全域: "one city, one screen", "全域 · … · 一屏观全域": "Quanyu · …", 全市: "whole city", 市: "city", 区县: "district", 街道: "street",
   数据截至: "Data as of", 截至: "as of", 链路延迟: "Pipeline lag", 统计日: "Day", 时刻: "Time", "▶ 回放": "▶ Replay", "■ 停止": "■ Stop", 存为图片: "Save as picture",
   深色或浅色: "Dark or light", 关闭: "Close", 渠道状态: "Channels' states", 地图层级: "Levels of the map", 亮灯规则: "Rules of the lights", 比较谁: "Whom to compare", 办理: "Handling",
   "空：到此刻；填写后，累计数只算到这一分钟": "Empty: up to now; else the counters stop at this minute",
   "从所选时刻（未选则零时）起，以 60 倍速重放这一天": "The day once more from the chosen minute, 60 times as fast",
   今日受理: "Intake of the day", 当日受理: "Intake of the day", "报件 → 事件 → 工单": "reports → events → orders", 报件: "Reports", 事件: "Events", 工单: "Orders", 合并率: "Merged",
-  "处理结果，每份报件恰有一个": "Outcomes: each report has exactly one", 今日与昨日每小时报件: "Reports by hour, today and yesterday", "较昨日此时 …": "vs. yesterday now …", "较前日 …": "vs. day before …",
+  "处理结果，每份报件恰有一个": "Outcomes: each report has exactly one", 今日与昨日每小时报件: "Reports by hour, today and yesterday", "较昨日此时 …": "yest. …", "较前日 …": "day before …",
   "昨日此时 …": "yesterday now …", "前日 …": "day before …", "受理的 … 份中 … 份并入已知事件": "of … accepted, … joined a known event", 今日尚无受理的报件: "Nothing accepted yet today",
   "… 时": "… h", "最高 …": "max …", "最高 … 件": "max …", 渠道来源: "Channels", "今日报件 · 近 5 分钟 · 惯常间隔 · 状态": "reports today · last 5 min · usual gap · state",
   "当日报件 · 近 5 分钟 · 惯常间隔 · 状态": "reports of the day · last 5 min · usual gap · state", 事件类别: "Classes of events", "今日前十 · 较上周同日此时": "today's ten · vs. a week ago",
