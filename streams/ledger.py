@@ -309,15 +309,18 @@ class Ledger(Generic[S]):
         notice, since Faust's client goes on with the first record that there is.
         """
         place = TopicPartition(topic, partition)
-        end = time.monotonic() + CALL_TIMEOUT_S
+        end = time.monotonic() + CALL_ATTEMPTS * CALL_TIMEOUT_S
+        doubt = time.monotonic() + CALL_TIMEOUT_S / 2
         while True:
             try:
-                low, high = self._log.get_watermark_offsets(place, timeout=CALL_TIMEOUT_S)
-                break
+                low, high = self._log.get_watermark_offsets(place, timeout=CALL_TIMEOUT_S / 4)
+                # A broker that has just restarted may not know its own end yet.
+                if position <= high or time.monotonic() > doubt:
+                    break
             except KafkaException:
                 if time.monotonic() > end:
                     raise
-                time.sleep(0.2)  # a broker that restarts
+            time.sleep(0.2)
         details = {"agent": self._step.name, "topic": topic, "partition": partition}
         if position > high:
             fail_fast(
