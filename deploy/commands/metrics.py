@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     @app.command("metrics")
     def metrics(
         write: Annotated[
-            bool, typer.Option("--write", help="Write deploy/prometheus/METRICS.md of this tree.")
+            bool, typer.Option("--write", help="Write METRICS.md and the dashboards of this tree.")
         ] = False,
         as_json: AsJson = False,
     ) -> None:
@@ -23,12 +23,14 @@ def register(app: typer.Typer) -> None:
 
         Example: quanyu metrics
         """
+        from deploy import dashboards
         from deploy.commands.source_tree import ROOT
         from schemas.metrics import REGISTRY, page
 
         if write:
             target = ROOT / "deploy" / "prometheus" / "METRICS.md"
-            target.write_text(page(), encoding="utf-8")
+            for path, text in {target: page(), **dashboards.written()}.items():
+                path.write_text(text, encoding="utf-8")
         if as_json:
             found = [{**asdict(metric), "unit": metric.unit} for metric in REGISTRY.values()]
             typer.echo(json.dumps({"metrics": found}, ensure_ascii=False))

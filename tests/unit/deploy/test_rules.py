@@ -1,6 +1,8 @@
-"""Alerts, runbooks, commands and metrics agree in both directions; promtool says that alerts fire."""
+"""Alerts, runbooks, dashboards and metrics agree in both directions; promtool says that alerts fire."""
 
+import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,17 +12,18 @@ import pytest
 import typer.main
 import yaml
 
+from deploy import dashboards
 from deploy.cli import create_app
-from schemas.metrics import REGISTRY
+from schemas.metrics import REGISTRY, page
 from schemas.settings import Settings
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "prometheus"
-RULES = FOLDER / "rules" / "quanyu.yml"
+RULES = sorted((FOLDER / "rules").glob("*.yml"))
 CASES = sorted((FOLDER / "rules" / "tests").glob("*.yml"))
 PAGES = sorted((FOLDER / "runbooks").glob("*.md"))
 ROOT = FOLDER.parents[1]
 
-SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "How it was tested"]
 SUFFIX = re.compile(r"_(bucket|count|sum)$")
 QUOTED = re.compile(r'"[^"]*"')
 SELECTOR = re.compile(r"([a-zA-Z_][\w:]*)\s*\{([^}]*)\}")
@@ -30,7 +33,8 @@ WORD = re.compile(r"(?<![\w.])[a-zA-Z_][\w:]*")
 #: What our rules use of the language; a new word here is a decision, not an accident.
 LANGUAGE = {
     *("sum", "max", "min", "rate", "increase", "delta", "max_over_time", "absent", "time"),
-    *("label_replace", "and", "or", "unless", "by", "on", "group_right"),
+    *("label_replace", "and", "or", "unless", "by", "on", "group_right", "group_left", "offset"),
+    *("abs", "changes", "predict_linear", "deriv", "count", "histogram_quantile"),
 }
 COMMAND = re.compile(r"^(quanyu .*)$", re.MULTILINE)
 INLINE_COMMAND = re.compile(r"`(quanyu [^`]+)`")
@@ -38,12 +42,23 @@ INLINE_COMMAND = re.compile(r"`(quanyu [^`]+)`")
 
 def rules() -> list[dict[str, Any]]:
     """Every rule of every group."""
-    document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
-    return [rule for group in document["groups"] for rule in group["rules"]]
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULES]
+    return [rule for doc in documents for group in doc["groups"] for rule in group["rules"]]
 
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
 RECORDED = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+DASHBOARDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(dashboards.FOLDER.glob("*.json"))
+}
+EXPRESSIONS = [
+    target["expr"]
+    for dashboard in DASHBOARDS.values()
+    for panel in dashboard["panels"]
+    for target in panel.get("targets", ())
+    if "expr" in target
+]
 
 
 def scrape_labels() -> set[str]:
@@ -79,8 +94,8 @@ def series_of(expression: str) -> set[str]:
 def check_expression(expression: str) -> None:
     """Every series exists, with the labels that are matched and grouped by."""
     known = set().union(*(labels_of(name) for name in series_of(expression)))
-    if made := re.search(r'label_replace\(.*?,\s*"(\w+)"', expression):
-        known.add(made.group(1))
+    known |= set(re.findall(r'label_replace\(.*?\),\s*"(\w+)"', expression, re.DOTALL))
+    known |= set(re.findall(r'label_replace\([^"]*?\{[^}]*\},\s*"(\w+)"', expression))
     for name, matchers in SELECTOR.findall(expression):
         used = set(MATCHER.findall(QUOTED.sub("", matchers)))
         assert used <= labels_of(name), f"{name} has no label {used - labels_of(name)}"
@@ -115,6 +130,47 @@ def test_a_rule_that_could_never_fire_is_refused(wrong: str) -> None:
         check_expression(wrong)
 
 
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_a_panel_shows_only_series_and_labels_that_exist(expression: str) -> None:
+    check_expression(expression)
+
+
+def test_a_panel_names_labels_that_its_series_have() -> None:
+    panels = [p for d in DASHBOARDS.values() for p in d["panels"] if p.get("type") == "timeseries"]
+    for target in (target for panel in panels for target in panel["targets"]):
+        named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        known = set().union(*(labels_of(name) for name in series_of(target["expr"])))
+        kept = {w for g in GROUPING.findall(target["expr"]) for w in re.findall(r"\w+", g)}
+        assert named <= (kept or known), target["expr"]
+
+
+def test_every_metric_is_looked_at_by_a_rule_or_a_panel() -> None:
+    used = [*EXPRESSIONS, *(rule["expr"] for rule in rules())]
+    names = {SUFFIX.sub("", name) for expression in used for name in series_of(expression)}
+    assert REGISTRY.keys() - names == set()
+
+
+def test_every_recorded_series_is_looked_at() -> None:
+    used = [*EXPRESSIONS, *(rule["expr"] for rule in rules())]
+    assert RECORDED.keys() <= {name for expression in used for name in series_of(expression)}
+
+
+def test_page_and_dashboards_are_as_the_registry_and_their_sources_have_it() -> None:
+    remedy = "run: quanyu metrics --write"
+    assert (FOLDER / "METRICS.md").read_text(encoding="utf-8") == page(), remedy
+    assert {
+        path: path.read_text(encoding="utf-8") for path in dashboards.FOLDER.glob("*.json")
+    } == (dashboards.written()), remedy
+
+
+def test_every_metric_says_what_it_means_and_is_named_by_its_unit() -> None:
+    for metric in REGISTRY.values():
+        assert metric.help.endswith("."), metric.name
+        assert (metric.kind == "counter") == metric.name.endswith("_total"), metric.name
+        if metric.kind == "histogram":
+            assert metric.unit in ("s", "records"), metric.name
+
+
 def test_templates_name_labels_that_the_alert_has() -> None:
     for rule in ALERTS:
         named = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["description"]))
@@ -138,7 +194,8 @@ def test_the_scrape_example_asks_the_ports_of_the_embedded_parts() -> None:
     }
     ports["screen"] = settings.screen_port
     assert found == {part: [f"127.0.0.1:{port}"] for part, port in ports.items()}
-    assert [(FOLDER / path).resolve() for path in config["rule_files"]] == [RULES.resolve()]
+    [pattern] = config["rule_files"]
+    assert sorted(FOLDER.glob(pattern)) == RULES
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
@@ -153,6 +210,7 @@ def test_an_alert_says_what_it_means_and_what_to_run_first(rule: dict[str, Any])
     check_command(first.group(1))
     assert notes["runbook_url"] == f"deploy/prometheus/runbooks/{rule['alert']}.md"
     assert (ROOT / notes["runbook_url"]).is_file()
+    assert notes["dashboard_url"].removeprefix("/d/") in {d["uid"] for d in DASHBOARDS.values()}
 
 
 def test_every_runbook_belongs_to_an_alert() -> None:
@@ -165,8 +223,9 @@ def test_a_runbook_has_its_sections_and_only_commands_metrics_and_tests_that_exi
 ) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"# {page.stem}\n")
-    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert sections[: len(SECTIONS)] == SECTIONS
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    tested = text.split("## How it was tested")[1]
+    assert "`tests/" in tested or "Not provoked" in tested, "no test, and no reason why not"
     commands = COMMAND.findall(text)
     assert commands, "a runbook without a command to run"
     for line in commands + INLINE_COMMAND.findall(text):
@@ -182,7 +241,7 @@ def test_a_runbook_has_its_sections_and_only_commands_metrics_and_tests_that_exi
 def check_command(line: str) -> None:
     """The command line parses: every word is a command, every option one of its own."""
     command: Any = typer.main.get_command(create_app())
-    words = line.split()[1:]
+    words = [word for word in shlex.split(line)[1:] if word != "--help"]
     while words and hasattr(command, "commands"):
         assert words[0] in command.commands, f"no such command: {line}"
         command = command.commands[words.pop(0)]
@@ -216,7 +275,7 @@ def test_every_alert_has_a_case_that_fires_one_that_is_silent_and_one_with_a_res
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["check", "rules", str(RULES)],
+        ["check", "rules", *map(str, RULES)],
         ["check", "config", str(FOLDER / "prometheus.yml")],
         ["test", "rules", *map(str, CASES)],
     ],
