@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -93,7 +94,7 @@ def recovery(faults: Sequence[Done]) -> dict[str, dict[str, float]]:
     return {
         kind: {
             "n": len(times),
-            "p50": round(sorted(times)[len(times) // 2], 1),
+            "p50": round(median(times), 1),
             "max": round(max(times), 1),
         }
         for kind, times in by_kind.items()
