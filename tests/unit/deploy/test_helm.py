@@ -22,6 +22,7 @@ from deploy.configuration import OTHERS
 from deploy.gateway import GRACEFUL_S
 from schemas.acls import PARTS, user
 from schemas.cache import cache_dir
+from schemas.roles import load_access
 from schemas.settings import Settings
 from schemas.topics import load_topics
 from streams.app import STOP_LIMIT_S
@@ -267,11 +268,13 @@ def test_every_command_exists(example: str) -> None:
             assert (first, second, rest) in (
                 ("quanyu", "topics", ["apply"]),
                 ("quanyu", "tables", ["apply"]),
+                ("quanyu", "tables", ["grant"]),
             )
 
 
 def test_every_variable_is_a_setting_and_every_file_is_mounted(example: str) -> None:
     known = {f"QUANYU_{name.upper()}" for name in Settings.model_fields} | OTHERS.keys()
+    known |= {f"QUANYU_{role.upper()}_PASSWORD" for role in load_access().roles}
     for name, pod, container in pods(example):
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
@@ -336,8 +339,8 @@ def test_a_part_sees_only_the_secrets_it_needs() -> None:
         "monitor": ["clickhouse-password", "keys.json"],
         "connectors": ["sources.json", "webhooks.json"],
         "webhooks": ["webhooks.json"],
-        "topics": ["clickhouse-password"],
         "tables": ["clickhouse-password"],
+        "grants": ["clickhouse-password"],
     }
 
 
@@ -357,7 +360,7 @@ def test_a_part_has_time_to_drain_before_it_is_killed(example: str) -> None:
 
 def test_probes_tell_starting_from_stuck(example: str) -> None:
     for name, _, container in pods(example):
-        if name in ("topics", "tables"):
+        if name in ("topics", "tables", "grants"):
             continue
         paths = {
             p: container[f"{p}Probe"]["httpGet"]["path"]
