@@ -212,7 +212,7 @@ def gateway(settings: Settings) -> Iterator[TestClient]:
     """A gateway of these settings, asked with a channel's key."""
 
     class Nobody:
-        def close(self) -> None:
+        def close(self, limit_s: float = 1.0) -> None:
             """Nothing to wait for."""
 
     with TestClient(create_app(settings, cast(Publisher, Nobody()))) as client:

@@ -355,7 +355,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     settings.keys_path.write_text(json.dumps({name: f"key-{name}" for name in channel_names()}))
 
     class Nobody:
-        def close(self) -> None:
+        def close(self, limit_s: float = 1.0) -> None:
             """Nothing to wait for."""
 
     with TestClient(create_app(settings, cast(Publisher, Nobody()))) as made:
