@@ -1,9 +1,11 @@
 """The bulk observation is what one-by-one observation would have been."""
 
+from typing import Any
+
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram
 
-from connectors.sink.visible import observe_many, observe_visible
+from connectors.sink.visible import observe_dispatched, observe_many, observe_visible
 from schemas.metrics import COLLECTORS, LATENCY_BUCKETS
 
 
@@ -40,3 +42,20 @@ def test_every_row_counts_under_its_channel_and_the_future_counts_as_now() -> No
     assert value("_sum", channel="x1") == 2.0
     assert value("_bucket", channel="x1", le="0.05") == 1
     assert value("_bucket", channel="x2", le="0.5") == 1
+
+
+def test_only_a_matters_first_order_counts_for_its_time_to_dispatch() -> None:
+    def seen(suffix: str, **labels: str) -> float:
+        found = COLLECTORS.get_sample_value(f"quanyu_order_visible_seconds{suffix}", labels)
+        assert found is not None
+        return found
+
+    before, late = seen("_count"), seen("_bucket", le="120.0")
+    columns: dict[str, list[Any]] = {
+        "opened_at": [0, 60_000, 0, 0],
+        "from_state": ["UNKNOWN", "UNKNOWN", "DISPATCHED", "UNKNOWN"],
+        "sequence": [1, 1, 1, 2],  # the third is a step, the last a second order
+    }
+    observe_dispatched(columns, now_ms=180_000)
+    assert seen("_count") - before == 2
+    assert seen("_bucket", le="120.0") - late == 1
