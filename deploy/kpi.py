@@ -17,10 +17,7 @@ from schemas.kpi import kpi_rules, light_rules
 from schemas.queries import find, run_within
 
 #: The named queries that reports ask for, and what these read.
-QUERIES = (
-    *("kpi", "kpi_time", "kpi_items", "orders_behind", "scorecard", "scorecard_staff"),
-    *("lights", "lights_behind", "lights_items"),
-)
+QUERIES = ("kpi", "kpi_time", "kpi_items", "orders_behind", "scorecard", "scorecard_staff")
 #: A month's report may take longer than a tile of the screen.
 WITHIN_S = 300
 #: Work time is known so many days before a period, and no more than fit into one parameter.

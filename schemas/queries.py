@@ -13,6 +13,9 @@ A file ``schemas/clickhouse/queries/<name>.sql`` begins with comment lines::
 ``private`` (optional) says why a query is not for everybody's eyes: ``/api`` does not know it.
 ``over: name`` (optional) lets a query read another one as if it were a table of that name, with that
 one's parameters: a formula stands once, and its sum, its groups and its rows are three queries over it.
+``over: name(below = other)`` reads ``name`` as it is over ``other`` instead of ``below``: the same formula
+over other rows. ``given: since = SQL`` (optional, several) sets a parameter of the query below: that one's
+placeholder becomes the expression, whose own placeholders are parameters of this query.
 ``drill_down`` says which query lists the rows that add up to a column: each argument is the value
 of a column of the same row, or a literal in quotes; parameters of the same name (``day``,
 ``time_zone``) pass on by themselves. Parameters are ``{name:Type}`` placeholders that ClickHouse
@@ -61,6 +64,8 @@ _DRILL_DOWN = re.compile(r"(?P<column>\w+) -> (?P<query>\w+)\((?P<arguments>[^()
 _ARGUMENT = re.compile(r"(?P<name>\w+) = (?:'(?P<literal>[^']*)'|(?P<column>\w+))")
 _PLACEHOLDER = re.compile(r"\{(\w+):(\w+)\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_OVER = re.compile(r"(?P<name>\w+)(?:\((?P<below>\w+) = (?P<other>\w+)\))?")
+_GIVEN = re.compile(r"(?P<name>\w+) = (?P<sql>.+)")
 _REFRESH = re.compile(r"(\d+) s")
 
 Value = str | int
@@ -207,8 +212,8 @@ def load_queries(directory: Path = QUERIES_DIR) -> dict[str, NamedQuery]:
     return queries
 
 
-def read_query(path: Path) -> NamedQuery:
-    """Read and check one file."""
+def read_query(path: Path, instead: Mapping[str, str] | None = None) -> NamedQuery:
+    """Read and check one file; ``instead``: which other query it is over than the one that it names."""
     if not _NAME.match(path.stem):
         raise QuanyuError(f"{path}: a query's name is lower case letters, digits and _")
     try:
@@ -218,7 +223,7 @@ def read_query(path: Path) -> NamedQuery:
     once: dict[str, str] = {}
     drills: list[DrillDown] = []
     parameters: dict[str, Parameter] = {}
-    base: NamedQuery | None = None
+    given: dict[str, str] = {}
     end = 0
     for number, line in enumerate(lines, 1):
         if not line.startswith("--"):
@@ -236,10 +241,15 @@ def read_query(path: Path) -> NamedQuery:
             if parameter.name in parameters:
                 raise QuanyuError(f"{where}: parameter {parameter.name} stands twice")
             parameters[parameter.name] = parameter
+        elif key == "given":
+            setting = _GIVEN.fullmatch(value)
+            if not setting or setting["name"] in given:
+                raise QuanyuError(f"{where}: given: {value!r}; write `parameter = SQL`, each once")
+            given[setting["name"]] = setting["sql"]
         elif key not in ("title", "unit", "meaning", "refresh", "private", "over"):
             raise QuanyuError(
                 f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, private, over, "
-                "drill_down, parameter"
+                "given, drill_down, parameter"
             )
         elif key in once:
             raise QuanyuError(f"{where}: {key} stands twice")
@@ -249,37 +259,74 @@ def read_query(path: Path) -> NamedQuery:
             once[key] = value
             if key == "refresh" and not _REFRESH.fullmatch(value):
                 raise QuanyuError(f"{where}: refresh: {value!r}; write e.g. 5 s")
-            if key == "over":
-                base = _base(where, path, value)
     for key in ("title", "unit", "meaning", "refresh"):
         if key not in once:
             raise QuanyuError(f"{path}:{end + 1}: {key} is missing; add `-- {key}: …`")
     sql = "\n".join(lines[end:]).strip()
     if not sql:
         raise QuanyuError(f"{path}:{end + 1}: no SQL below the header")
-    inherited = {parameter.name: parameter for parameter in base.parameters} if base else {}
+    below = _below(path, once.get("over", ""), given, instead or {})
+    inherited = {parameter.name: parameter for parameter in below.parameters} if below else {}
     twice = sorted(inherited.keys() & parameters.keys())
     if twice:
         declared = _line_of(path, f"-- parameter: {twice[0]} ")
         raise QuanyuError(f"{path}:{declared}: parameter {twice[0]} stands in {once['over']} too")
-    _hold_placeholders(path, lines, end, parameters, inherited)
+    # An expression that is given is SQL of this file, though it stands in the header.
+    body = [line if line.startswith("-- given:") else "" for line in lines[:end]] + lines[end:]
+    _hold_placeholders(path, body, parameters, inherited)
     parameters = inherited | parameters
-    if base:
+    if below:
         more = re.match(r"WITH\s", sql)
-        sql = f"WITH {base.name} AS\n(\n{base.sql}\n)" + (f",{sql[4:]}" if more else f"\n{sql}")
+        sql = f"WITH {below.name} AS\n(\n{below.sql}\n)" + (f",{sql[4:]}" if more else f"\n{sql}")
     refresh_s = int(once["refresh"].split()[0])
     return NamedQuery(
         path.stem, once["title"], once["unit"], once["meaning"], refresh_s,
-        tuple(drills), tuple(parameters.values()), sql, "private" in once, once.get("over", ""),
+        tuple(drills), tuple(parameters.values()), sql, "private" in once, below.read if below else "",
     )  # fmt: skip
 
 
-def _base(where: str, path: Path, name: str) -> NamedQuery:
-    """The query that another one reads."""
-    below = path.with_name(f"{name}.sql")
-    if below == path or not _NAME.match(name) or not below.exists():
-        raise QuanyuError(f"{where}: over: no other query {name}; write {name}.sql")
-    return read_query(below)
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """What a query is over: the name by which it reads it, and the query that this is in truth."""
+
+    name: str
+    read: str
+    parameters: tuple[Parameter, ...]
+    sql: str
+
+
+def _below(
+    path: Path, over: str, given: Mapping[str, str], instead: Mapping[str, str]
+) -> _Below | None:
+    """The query that another one reads, with what is given in the places of its parameters."""
+    if not over:
+        if given:
+            raise QuanyuError(f"{path}:{_line_of(path, '-- given:')}: given: needs over: name")
+        return None
+    where = f"{path}:{_line_of(path, '-- over:')}: over:"
+    match = _OVER.fullmatch(over)
+    if not match:
+        raise QuanyuError(f"{where} {over!r}; write `name` or `name(below = other)`")
+    read = instead.get(match["name"], match["name"])
+    file = path.with_name(f"{read}.sql")
+    if file == path or not _NAME.match(read) or not file.exists():
+        raise QuanyuError(f"{where} no other query {read}; write {read}.sql")
+    other = {match["below"]: match["other"]} if match["below"] else {}
+    query = read_query(file, other)
+    if other and query.over != match["other"]:
+        raise QuanyuError(f"{where} {read} is not over {match['below']}")
+    known = {parameter.name: parameter for parameter in query.parameters}
+    for name in given:
+        if name not in known:
+            line = _line_of(path, f"-- given: {name} ")
+            raise QuanyuError(f"{path}:{line}: given: {read} has no parameter {name}")
+
+    def filled(placeholder: re.Match[str]) -> str:
+        name = placeholder[1]
+        return f"({given[name]})" if name in given else placeholder[0]
+
+    rest = tuple(parameter for name, parameter in known.items() if name not in given)
+    return _Below(match["name"], read, rest, _PLACEHOLDER.sub(filled, query.sql))
 
 
 def _parameter(where: str, text: str) -> Parameter:
@@ -323,15 +370,12 @@ def _drill_down(where: str, text: str) -> DrillDown:
 
 
 def _hold_placeholders(
-    path: Path,
-    lines: list[str],
-    end: int,
-    own: Mapping[str, Parameter],
-    inherited: Mapping[str, Parameter],
+    path: Path, lines: list[str], own: Mapping[str, Parameter], inherited: Mapping[str, Parameter]
 ) -> None:
+    """Every placeholder is a parameter, every parameter a placeholder; ``lines``: the file's, by number."""
     used = set()
     parameters = {**inherited, **own}
-    for number, line in enumerate(lines[end:], end + 1):
+    for number, line in enumerate(lines, 1):
         for name, kind in _PLACEHOLDER.findall(line):
             used.add(name)
             if name not in parameters:

@@ -364,7 +364,6 @@ def test_a_days_numbers_on_the_screen_are_those_of_the_kpis_for_that_day(
     period = Period(since, min(since + DAY, at), at)
     given = parameters(CITY, period) | {"by": "centre"}
     ask = asker(client)
-    # The screen looks back less far; how far is no part of the rules.
     own = given | {"day": day, "until": 0}
     scores = ask("day_scores", own)
     assert {r["kpi"] for r in scores} == set(kpi_rules(CITY).scorecard)
@@ -394,3 +393,32 @@ def test_a_days_numbers_on_the_screen_are_those_of_the_kpis_for_that_day(
     later = ask("day_scores", own | {"at": at + 90 * DAY, "until": at})
     counts = ("code", "kpi", "numerator", "denominator", "left_out", "rank")
     assert [[r[c] for c in counts] for r in later] == [[r[c] for c in counts] for r in scores]
+
+
+def test_an_order_that_took_its_last_step_long_ago_counts_on_the_day_it_falls_due(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_long_due"})
+    tables.apply(own)
+    client = clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database="test_long_due", autogenerate_session_id=False
+    )
+    day, at = "2026-10-15", ms("2026-10-15T18:00")
+    dispatched = datetime.fromtimestamp((at - 70 * DAY) / 1000, UTC)
+    row = {
+        "order_id": "o1", "event_id": "e1", "version": 1, "to_state": "DISPATCHED", "unit_code": "u",
+        "opened_at": dispatched, "dispatched_at": dispatched, "at": dispatched, "sequence": 1,
+        "due_at": datetime.fromtimestamp((at - HOUR) / 1000, UTC), "district_code": "410102",
+    }  # fmt: skip
+    client.insert("order_transitions", [list(row.values())], column_names=list(row))
+    (quality,) = run(client, "quality", day=day, time_zone=ZONE, at=at)
+    assert (quality["due"], quality["on_time"]) == (1, 0)
+    (behind,) = run(
+        client, "day_orders", day=day, time_zone=ZONE, at=at, kpi="in_time_archive_rate"
+    )
+    assert behind["order_id"] == "o1"
+    # Several KPIs by name; of others there is no row.
+    both = "in_time_archive_rate,solve_rate"
+    assert len(run(client, "day_orders", day=day, time_zone=ZONE, at=at, kpi=both)) == 1
+    assert run(client, "day_orders", day=day, time_zone=ZONE, at=at, kpi="solve_rate") == []
+    client.command("DROP DATABASE test_long_due")
