@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -112,6 +113,45 @@ def test_many_screens_cost_one_query(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     asyncio.run(thirty())
     assert len(ran) == 2
+
+
+def test_a_dear_answer_is_given_at_once_while_the_next_is_worked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    asked = 0
+
+    def run(*_: Any, **__: Any) -> list[dict[str, int]]:
+        nonlocal asked
+        asked += 1
+        # The first answers at once, the second when it is let.
+        if asked == 2:
+            release.wait(30)
+        return [{"n": asked}]
+
+    monkeypatch.setattr(screen, "connect", lambda *_, **__: None)
+    monkeypatch.setattr(screen, "run", run)
+    now = iter(range(10_000, 99_000, 1_000))
+    reader = screen.Reader(Settings(home=tmp_path), "Asia/Shanghai", lambda: next(now))
+    query = load_queries()["quality"]
+    assert query.refresh_s == 30
+
+    async def rounds() -> list[screen.Answer]:
+        found = [await reader.ask(query, {})]
+        monkeypatch.setattr(screen, "CACHE_SHARE", -1.0)
+        monkeypatch.setattr(screen, "CACHE_S", -1.0)
+        found.append(await reader.ask(query, {}))
+        release.set()
+        while len(found) < 50 and found[-1].rows[0]["n"] < 2:
+            await asyncio.sleep(0.01)
+            monkeypatch.setattr(screen, "CACHE_S", 1000.0)
+            found.append(await reader.ask(query, {}))
+        return found
+
+    found = asyncio.run(rounds())
+    # The old one says when it was read: nobody takes it for a new one.
+    assert [(answer.at, answer.rows[0]["n"]) for answer in found[:2]] == [(10_000, 1), (10_000, 1)]
+    assert (found[-1].at, found[-1].rows[0]["n"], asked) == (11_000, 2, 2)
 
 
 def test_a_refusal_of_clickhouse_is_told_without_its_words(
