@@ -358,18 +358,15 @@ STATEMENTS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def fill(client: Client, seed: int, since: int, until: int, now: int) -> dict[str, int]:
-    """Fill the hours from ``since`` until ``until`` (seconds since the epoch); statement → rows written."""
-    written: dict[str, int] = {}
-    for name, statement in STATEMENTS.items():
-        summary = client.command(
-            statement,
-            parameters={"seed": seed, "since": since, "until": until, "now": now},
-            settings={"async_insert": 0, "max_execution_time": 0, "min_insert_block_size_rows": 500_000,
-                      "min_insert_block_size_bytes": 0, "max_insert_threads": 2, "deduplicate_insert": "disable"},
-        )  # fmt: skip
-        written[name] = int(getattr(summary, "summary", {}).get("written_rows", 0))
-    return written
+def fill(client: Client, seed: int, since: int, until: int, now: int) -> None:
+    """Fill the hours from ``since`` until ``until`` (seconds since the epoch)."""
+    settings = {
+        "async_insert": 0, "max_execution_time": 0, "min_insert_block_size_rows": 500_000,
+        "min_insert_block_size_bytes": 0, "max_insert_threads": 2, "deduplicate_insert": "disable",
+    }  # fmt: skip
+    given = {"seed": seed, "since": since, "until": until, "now": now}
+    for statement in STATEMENTS.values():
+        client.command(statement, parameters=given, settings=settings)
 
 
 def live(client: Client, since: int, first: int, rate: int, seconds: int) -> None:
