@@ -46,6 +46,7 @@ from deploy.rebuild import counters, inserts_held
 from schemas import tables
 from schemas.errors import QuanyuError
 from schemas.kafka import admin_config, consumer_config
+from schemas.retention import retention
 from schemas.settings import Settings
 
 MANIFEST = "manifest.json"
@@ -399,6 +400,8 @@ def restore(
                 say(f"{table}: {manifest.rows[table]} rows")
             _hold_rows(client, database, manifest)
             tables.apply(settings)
+            if _has_retention(client, beside):
+                retention(settings, apply=True)
         except (ClickHouseError, OSError, KafkaException) as error:
             raise QuanyuError(f"the restore is not finished, repeat it: {_line(error)}") from None
         finally:
@@ -411,6 +414,16 @@ def restore(
         tuple(lost),
         round(time.monotonic() - began, 1),
     )
+
+
+def _has_retention(client: Client, database: str) -> bool:
+    """Whether the tables that were backed up let go of old months."""
+    found = client.query(
+        "SELECT count() FROM system.tables WHERE database = {d:String} "
+        "AND position(create_table_query, ' TTL ') > 0",
+        parameters={"d": database},
+    ).result_rows
+    return bool(found[0][0])
 
 
 def _filled(client: Client, database: str) -> list[str]:

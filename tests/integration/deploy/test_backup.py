@@ -20,6 +20,7 @@ from deploy.backup import MANIFEST, Made, Restored, backup, restore
 from schemas import tables
 from schemas.errors import QuanyuError
 from schemas.kafka import admin_config
+from schemas.retention import retention
 from tests.conftest import Fresh, eventually
 from tests.integration.connectors.test_sink import City, city  # noqa: F401 # a fixture
 
@@ -74,11 +75,16 @@ def test_backed_up_while_a_sink_inserts_wiped_and_restored_it_goes_on_exactly(
     city.assert_exact()
 
 
-def test_a_killed_sinks_block_in_doubt_is_not_cut(city: City) -> None:  # noqa: F811
+def test_a_killed_sinks_block_in_doubt_is_not_cut(
+    city: City,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     city.produce(1_000)
     city.sink(failpoint="inserted:3:kill").wait(60)
-    with pytest.raises(QuanyuError, match="the sink has a block of report_outcomes in doubt"):
-        back_up(city)
+    with monkeypatch.context() as patched:
+        patched.setattr("deploy.backup.SETTLE_S", 0.5)
+        with pytest.raises(QuanyuError, match="the sink has a block of report_outcomes in doubt"):
+            back_up(city)
     city.sink()
     city.wait_for_rows()
     assert back_up(city).rows > 0
@@ -100,6 +106,7 @@ def kept(city: City, tmp_path: Path) -> Made:  # noqa: F811
     city.wait_for_rows()
     sink.terminate()
     assert sink.wait(10) == 0
+    retention(city.settings, apply=True)
     return back_up(city, tmp_path / "kept")
 
 
@@ -109,16 +116,22 @@ def test_rows_that_are_there_are_replaced_only_by_the_word(city: City, kept: Mad
     city.client.command(f"ALTER TABLE {city.table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
     bring_back(city, kept, replace=True)
     assert city.rows() == 600
+    assert retention(city.settings) == [], "what tables kept is kept on"
     city.produce(50)
     city.sink()
     city.wait_for_rows()
     city.assert_exact()
 
 
-def test_a_running_sink_keeps_its_offsets_and_the_rows_stay(city: City, kept: Made) -> None:  # noqa: F811
+def test_a_running_sink_keeps_its_offsets_and_the_rows_stay(
+    city: City,  # noqa: F811
+    kept: Made,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     city.sink(instance=None)
     city.produce(50)
     city.wait_for_rows()
+    monkeypatch.setattr("deploy.backup.GROUP_EMPTY_S", 3.0)
     with pytest.raises(QuanyuError, match="stop the sink"):
         bring_back(city, kept, replace=True)
     city.assert_exact()
