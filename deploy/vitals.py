@@ -47,7 +47,15 @@ REVIEW_WINDOW_MS = 30 * 24 * 3600 * 1000
 #: Settings that name a PEM file with certificates.
 CERTIFICATES = ("ca_file", "certificate_file")
 #: What reading raises when the other side is away or says nonsense.
-FAILURES = (QuanyuError, KafkaException, ClickHouseError, httpx.HTTPError, OSError, ValueError)
+FAILURES = (
+    QuanyuError,
+    KafkaException,
+    ClickHouseError,
+    httpx.HTTPError,
+    OSError,
+    ValueError,
+    LookupError,
+)
 #: An empty array of reports; of it a channel says that it is empty, once the key is found good.
 HEARTBEAT = b"[]"
 
@@ -127,10 +135,11 @@ class Vitals:
         """The broker writes an offset's commit with its own time: the newest of those is its now."""
         try:
             raw = raw_topic(next(iter(load_channels())))
+            # Asked first: a commit waits for three quarters of a minute for a broker that is away.
+            log_of_offsets = self._admin.list_topics(OFFSETS_TOPIC, timeout=ANSWER_SECONDS).topics
             before = time.time()
             self._member.commit(offsets=[TopicPartition(raw, 0, 0)], asynchronous=False)
             after = time.time()
-            log_of_offsets = self._admin.list_topics(OFFSETS_TOPIC, timeout=ANSWER_SECONDS).topics
             asked = {
                 TopicPartition(OFFSETS_TOPIC, p): NEWEST
                 for p in log_of_offsets[OFFSETS_TOPIC].partitions
