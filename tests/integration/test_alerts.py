@@ -237,7 +237,10 @@ def raw(city: Stack, channel: str, native_id: str) -> bytes:
 
 def test_a_healthy_stack_under_traffic_fires_nothing(watch: Watch, traffic: None) -> None:
     def scraped() -> bool:
-        query = "min(up) == 1 and count(up) == 5 and sum(quanyu_order_visible_seconds_count) > 10"
+        query = (
+            "min(up) == 1 and count(up) == 5 and sum(quanyu_report_visible_seconds_count) > 10 "
+            "and sum(quanyu_order_visible_seconds_count) > 0"
+        )
         answer = httpx.get(
             f"{watch.url}/api/v1/query", params={"query": query}, trust_env=False
         ).json()
