@@ -82,9 +82,9 @@ def _fetched(channel: str, transport: str, reports: int, fill: Any) -> int:
         home = stack.settings.home
         sources = {channel: {transport: fill(home, reports)}}
         stack.settings.sources_path.write_text(json.dumps(sources), encoding="utf-8")
-        with process(stack, "connectors"):
+        with process(stack, "connectors") as connectors:
             port = stack.settings.metrics_port("connectors")
-            wait_answers(port)
+            wait_answers(port, connectors)
             return _rate(port, channel, reports)
 
 
@@ -110,14 +110,14 @@ def _mqtt(reports: int) -> int:
         settings.sources_path.write_text(json.dumps({"iot": {"mqtt": address}}), encoding="utf-8")
         port = settings.metrics_port("connectors")
         with process(stack, "deploy.local.mqtt"):
-            with process(stack, "connectors"):
-                wait_answers(port)
+            with process(stack, "connectors") as connectors:
+                wait_answers(port, connectors)
                 up = "quanyu_connector_up"
                 eventually(lambda: metric_sums(port, up, "channel").get(("iot",)) == 1.0, 60)
             # The broker keeps them for the session: the devices take no time from what is measured.
             asyncio.run(_publish_alarms(stack, reports))
-            with process(stack, "connectors"):
-                wait_answers(port)
+            with process(stack, "connectors") as connectors:
+                wait_answers(port, connectors)
                 return _rate(port, "iot", reports)
 
 

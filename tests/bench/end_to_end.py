@@ -12,7 +12,7 @@ from connectors.publish import Publisher
 from connectors.simulator import Simulation, load_numbers
 from schemas.channels import load_channel
 from schemas.city import load_city
-from tests.bench.rig import metric_sums, process, storage, wait_answers
+from tests.bench.rig import Process, alive, metric_sums, process, storage, wait_answers
 from tests.conftest import Stack
 
 SEED = 4101
@@ -63,8 +63,8 @@ def _measure(worker_module: str, reports: int) -> dict[str, Any]:
             autogenerate_session_id=False,
         )
         with process(stack, "connectors.sink") as sink, process(stack, worker_module) as worker:
-            wait_answers(settings.metrics_port("sink"))
-            first, last = _until_visible(client, reports)
+            wait_answers(settings.metrics_port("sink"), sink)
+            first, last = _until_visible(client, reports, worker, sink)
             processes = {
                 "worker": worker.pid,
                 "sink": sink.pid,
@@ -101,7 +101,9 @@ def _measure(worker_module: str, reports: int) -> dict[str, Any]:
     return result
 
 
-def _until_visible(client: Client, reports: int) -> tuple[tuple[int, float], tuple[int, float]]:
+def _until_visible(
+    client: Client, reports: int, *parts: Process
+) -> tuple[tuple[int, float], tuple[int, float]]:
     """(outcomes, time) at the first sight of any, and when every order of every event is visible too."""
     first: tuple[int, float] | None = None
     end = time.monotonic() + LIMIT_S
@@ -112,6 +114,7 @@ def _until_visible(client: Client, reports: int) -> tuple[tuple[int, float], tup
             first = outcomes, now
         if outcomes >= reports and first is not None and _settled(client):
             return first, (outcomes, now)
+        alive(*parts)
         time.sleep(0.1)
     raise RuntimeError(f"not all of {reports} reports became visible within {LIMIT_S:.0f} s")
 

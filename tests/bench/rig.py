@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.local.supervisor import die_with_parent
 from schemas import tables, topics
 from schemas.settings import Settings
 from tests.conftest import Stack, free_base_port
@@ -35,25 +37,49 @@ def storage(clickhouse: bool = True) -> Iterator[Stack]:
             stack.stop()
 
 
+class Process(subprocess.Popen[str]):
+    """A process of the bench; its stdout is a pipe, its stderr a file."""
+
+    module: str
+    log: Path
+
+    def last_words(self) -> str:
+        """The last line that it wrote to stderr."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
 @contextlib.contextmanager
-def process(stack: Stack, module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """One of our modules as a process of the stack; its stdout is a pipe."""
+def process(
+    stack: Stack,
+    module: str,
+    *arguments: str,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Process]:
+    """One of our modules as a process of the stack.
+
+    ``python``: another interpreter; ``env``: what it is told beside the stack's home and port.
+    """
     settings = stack.settings
-    env = {
-        **os.environ,
-        "QUANYU_HOME": str(settings.home),
-        "QUANYU_PORT": str(settings.port),
-        "PYTHONUNBUFFERED": "1",
-    }
-    log = (settings.home / f"{module}.log").open("wb")
-    started = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=env,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )
+    log = settings.home / f"{module}.{uuid.uuid4().hex[:6]}.log"
+    with log.open("wb") as out:
+        started = Process(
+            [python, "-m", module, *arguments],
+            env={
+                **os.environ,
+                "QUANYU_HOME": str(settings.home),
+                "QUANYU_PORT": str(settings.port),
+                "PYTHONUNBUFFERED": "1",
+                **(env or {}),
+            },
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+            preexec_fn=die_with_parent(),
+        )
+    started.module, started.log = module, log
     try:
         yield started
     finally:
@@ -72,15 +98,26 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def wait_answers(port: int, limit_s: float = 30.0) -> None:
-    """Until a part is ready."""
+def wait_answers(port: int, *parts: Process, limit_s: float = 30.0) -> None:
+    """Until a part is ready; RuntimeError with its last line when one of ``parts`` ended instead."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == httpx.codes.OK:
                 return
+        alive(*parts)
         time.sleep(0.1)
-    raise RuntimeError(f"nothing answers on port {port}")
+    said = "".join(f"; {part.module}: {part.last_words()}" for part in parts)
+    raise RuntimeError(f"nothing answers on port {port}{said}")
+
+
+def alive(*parts: Process) -> None:
+    """RuntimeError with its last line when one of ``parts`` has ended."""
+    for part in parts:
+        if part.poll() is not None:
+            raise RuntimeError(
+                f"{part.module} ended with exit code {part.returncode}: {part.last_words()}"
+            )
 
 
 def metric_sums(port: int, name: str, *labels: str) -> dict[tuple[str, ...], float]:

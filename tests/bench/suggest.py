@@ -26,9 +26,9 @@ def run(requests: int = 2_000, reports: int = 3_000) -> dict[str, Any]:
         with (
             process(stack, "connectors.sink"),
             process(stack, "streams.worker"),
-            process(stack, "deploy.gateway"),
+            process(stack, "deploy.gateway") as screen,
         ):
-            wait_answers(stack.settings.screen_port, 60.0)
+            wait_answers(stack.settings.screen_port, screen, limit_s=60.0)
             _wait_decided(stack.settings, reports)
             return measure(stack.settings, requests)
 
