@@ -362,8 +362,6 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """The whole bench. A ``directory`` with a year of that size in it is measured as it is."""
     city = load_city(Settings().city)
-    # Others on the machine make every figure worse; who reads them should know.
-    load_before = round(os.getloadavg()[0], 1)
     with engine(directory) as (settings, pid):
         tables.apply(settings)
         with connect(settings, connect_s=5, answer_s=3600, at_once=4) as client:
@@ -395,7 +393,7 @@ def run(
     if busy:
         del busy["queries"]
     return {
-        "machine": machine() | {"load_before": load_before}, "reports": reports, "fill": filled,
+        "machine": machine(), "reports": reports, "fill": filled,
         "bulk_insert_rows_per_s": inserted,
         "tables": disk, "bytes_per_report": round(sum(row["bytes_per_report"] for row in disk), 1),
         "load": busy, "queries": results, "unopened": unopened,
