@@ -28,7 +28,7 @@ spec:
   roles: [controller, broker]
   resources: {requests: {cpu: "1", memory: 4Gi}, limits: {memory: 4Gi}}
   jvmOptions: {-Xms: 2g, -Xmx: 2g}
-  storage: {type: persistent-claim, size: 200Gi, deleteClaim: false} # see Sizing in deploy/helm/README.md
+  storage: {type: persistent-claim, size: 500Gi, deleteClaim: false} # see Sizing in deploy/helm/README.md
 ---
 apiVersion: kafka.strimzi.io/v1beta2
 kind: Kafka
