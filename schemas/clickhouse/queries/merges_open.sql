@@ -38,23 +38,13 @@ WITH
         WHERE orders.event_id IN (SELECT event_id FROM doubts)
         GROUP BY order_id
         HAVING argMax(orders.state, orders.version) = 'NEEDS_REVIEW' AND any(orders.unit_code) != ''
-    ),
-    found AS
-    (
-        SELECT doubts.event_id AS event_id, assumeNotNull(candidate) AS into, score, reason, report_id, received_at,
-            class_code, district_code
-        FROM doubts
-        WHERE event_id IN (SELECT event_id FROM living)
-            AND (into IN (SELECT event_id FROM living) OR event_id IN (SELECT event_id FROM waiting))
     )
 SELECT
-    found.event_id AS event_id, into, score, reason, report_id, received_at, class_code, district_code,
-    own.title AS title, own.address AS address, other.title AS into_title, other.address AS into_address,
-    waiting.order_id AS order_id, if(order_id = '', NULL, waiting.since) AS waits_since,
-    (SELECT count() FROM found) AS total
-FROM found
-LEFT JOIN living AS own ON own.event_id = found.event_id
-LEFT JOIN living AS other ON other.event_id = found.into
-LEFT JOIN waiting ON waiting.event_id = found.event_id
-ORDER BY order_id = '', received_at DESC, event_id
+    doubts.event_id AS event_id, assumeNotNull(candidate) AS into, score, reason, report_id, received_at,
+    class_code, district_code, own.title AS title, own.address AS address, other.title AS into_title,
+    other.address AS into_address, count() OVER () AS total
+FROM doubts
+INNER JOIN living AS own ON own.event_id = doubts.event_id
+INNER JOIN living AS other ON other.event_id = assumeNotNull(doubts.candidate)
+ORDER BY received_at DESC, event_id
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

@@ -365,3 +365,37 @@ def test_until_a_minute_the_days_numbers_are_those_of_the_rows_before_it(
     assert sum(r["reports"] for r in ask(known, "intake_by_hour", until=until)) == len(outcomes)
     assert len(ask(known, "reports_of_day", until=until, limit=100_000)) == len(outcomes)
     assert sum(r["events"] for r in ask(known, "map_areas", until=until)) == totals["events"]
+
+
+def test_two_events_that_may_be_one_are_asked_about_until_somebody_answers(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_doubts"})
+    tables.apply(own)
+    doubts = {"e1": "e0", "e2": "e0", "e3": "e9", "e4": "e0", "e5": "closed"}
+    with clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database=own.clickhouse_database, autogenerate_session_id=False
+    ) as client:
+        rows: list[tuple[str, dict[str, Any]]] = [
+            ("events", {"event_id": e, "version": v, "status": status, "title": f"{e} v{v}",
+                        "report_count": 1, "opened_at": NOW})
+            for e in ("e0", "e1", "e2", "e4", "e5", "closed")
+            for v, status in ((1, "open"), (2, "closed" if e == "closed" else "open"))
+        ]  # fmt: skip
+        link = {"relation": "opened", "received_at": NOW, "sign": 1}
+        rows += [
+            ("event_links", link | {"link_id": f"l{e}", "report_id": f"r{e}", "event_id": e, "candidate": c})
+            for e, c in doubts.items()
+        ]  # fmt: skip
+        # One moved to another event, of one somebody said that they are apart.
+        rows.append(("event_links", link | {"link_id": "le4", "event_id": "e4", "sign": -1}))
+        said = {"kind": "event", "action": "apart", "outcome": "applied", "decided_at": NOW}
+        rows.append(("action_outcomes", said | {"action_id": "a", "target": "e2", "other": "e0"}))
+        for table, row in rows:
+            client.insert(table, [list(row.values())], column_names=list(row))
+        try:
+            found = run(client, "merges_open")
+        finally:
+            client.command("DROP DATABASE test_doubts")
+    told = [(r["event_id"], r["into"], r["title"], r["into_title"], r["total"]) for r in found]
+    assert told == [("e1", "e0", "e1 v2", "e0 v2", 1)]
