@@ -15,6 +15,7 @@ import time
 import structlog
 
 from connectors import webhooks
+from connectors.leave import STOP_LIMIT_S, leave, leave_in_time
 from connectors.publish import Publisher
 from connectors.source import Feed, Opener
 from schemas import probes
@@ -26,9 +27,6 @@ from schemas.settings import Settings, load_settings
 from schemas.sources import load_sources
 
 log = structlog.get_logger("connectors")
-
-#: After SIGTERM: portions under way are confirmed or given up, all threads together.
-STOP_LIMIT_S = 8.0
 
 #: Transport → module with ``open_source``; loaded when a channel in service needs it.
 MODULES = {
@@ -67,7 +65,7 @@ def main() -> None:
     settings = load_settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: leave_in_time(stop.set))
     try:
         hold_kafka(settings)
         publisher = Publisher(settings)
@@ -94,7 +92,7 @@ def main() -> None:
     probes.serve(settings, "connectors", stuck=ended, starting=lambda: "")
     log.info("connectors run", feeds=len(running))
     stop.wait()
-    end = time.monotonic() + STOP_LIMIT_S
+    end = time.monotonic() + STOP_LIMIT_S - 1.0
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     # A portion that is not confirmed by now is read again.
@@ -103,3 +101,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -29,6 +29,7 @@ import httpx
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
+from connectors.leave import leave, leave_in_time
 from connectors.signature import sign
 from connectors.webhook_schedule import Answer, Delivery, Schedule, Step
 from schemas import metrics, probes
@@ -475,7 +476,7 @@ def main() -> None:
     """Run until SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: leave_in_time(stop.set))
     try:
         settings = load_settings()
     except QuanyuError as error:
@@ -487,3 +488,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

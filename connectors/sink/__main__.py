@@ -6,18 +6,15 @@ import logging
 import os
 import signal
 import sys
-import threading
 
 import structlog
 
+from connectors.leave import leave, leave_in_time
 from connectors.sink.runner import Sink, routes
 from schemas import metrics, probes
 from schemas.access import hold_kafka
 from schemas.errors import QuanyuError
 from schemas.settings import load_settings
-
-#: After SIGTERM: twice the drain, for a group that is left while its coordinator is slow.
-STOP_LIMIT_S = 9.0
 
 
 def main() -> int:
@@ -36,7 +33,7 @@ def main() -> int:
         hold_kafka(settings)
         sink = Sink(settings, routes(), instance=arguments.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: _stop(sink))
+            signal.signal(number, lambda *_: leave_in_time(sink.stop))
         metrics.describe_process(settings)
         # Who sees metrics may ask it to end.
         probes.serve(settings, "sink", stuck=sink.pulse.stuck, starting=sink.starting)
@@ -52,14 +49,6 @@ def main() -> int:
     except OSError as error:
         print(f"the metrics port is not free: {error}", file=sys.stderr)
         return 2
-
-
-def _stop(sink: Sink) -> None:
-    """Drain and end; whatever a server keeps waiting is left as a crash would leave it."""
-    timer = threading.Timer(STOP_LIMIT_S, os._exit, args=(0,))
-    timer.daemon = True
-    timer.start()
-    sink.stop()
 
 
 def _configure_logs(level: str) -> None:
@@ -84,7 +73,4 @@ def _configure_logs(level: str) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    # An insert that hangs in its thread would hold up the interpreter's own exit.
-    os._exit(code)
+    leave(main())
