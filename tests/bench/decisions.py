@@ -13,8 +13,8 @@ import msgspec
 from connectors.mapping import to_raw_report
 from connectors.simulator import Simulation, load_numbers
 from schemas.channels import load_channel
-from schemas.city import load_city
-from schemas.codec import default_codec
+from schemas.city import CityPack, load_city
+from schemas.codec import Codec, default_codec
 from schemas.ids import event_id
 from schemas.settings import Settings
 from streams.batch import Batch, Output, Step
@@ -41,6 +41,35 @@ def run(reports: int = 60_000) -> dict[str, Any]:
     """Reports, accepted ones, events, µs a report of each step and of all, reports/s of one core."""
     settings = Settings()
     city, codec = load_city(settings.city), default_codec(settings)
+    raws = raw_reports(city, codec, reports)
+    # As in streams/worker.py: what is live is not looked through for garbage.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
+    intake, decided, _ = seconds_of(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
+    accepted = values_to(decided, "reports")
+    merge, merged, stored = seconds_of(MergeStep(city, codec), "reports", accepted)
+    known = elsewhere(stored, OPEN_EVENTS)
+    amidst, _, _ = seconds_of(MergeStep(city, codec), "reports", accepted, known)
+    events = values_to(merged, "events")
+    dispatch, dispatched, _ = seconds_of(DispatchStep(city, codec), "events", events)
+    seconds = {"intake": intake, "merge": merge, "dispatch": dispatch}
+    whole = sum(seconds.values())
+    return {
+        "reports": reports,
+        "accepted": len(accepted),
+        "events": len(values_to(dispatched, "orders")),
+        "us_per_report": {
+            **{name: round(s / reports * 1e6, 1) for name, s in seconds.items()},
+            f"merge, {len(known):,} other events open": round(amidst / reports * 1e6, 1),
+        },
+        "total_us_per_report": round(whole / reports * 1e6, 1),
+        "reports_per_s_per_core": round(reports / whole),
+    }
+
+
+def raw_reports(city: CityPack, codec: Codec, reports: int) -> list[bytes | None]:
+    """A simulated day as it lies in the raw topics."""
     day = load_numbers().scenario("day")
     simulated = Simulation(city, day, seed=SEED, rate=RATE, start_ms=NOW_MS).reports()
     encode = codec.encoder("RawReport")
@@ -57,44 +86,21 @@ def run(reports: int = 60_000) -> dict[str, Any]:
                 )
             )
         )
-    # As in streams/worker.py: what is live is not looked through for garbage.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
-    intake, decided, _ = _seconds(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
-    accepted = _to(decided, "reports")
-    merge, merged, stored = _seconds(MergeStep(city, codec), "reports", accepted)
-    known = _elsewhere(stored)
-    amidst, _, _ = _seconds(MergeStep(city, codec), "reports", accepted, known)
-    events = _to(merged, "events")
-    dispatch, dispatched, _ = _seconds(DispatchStep(city, codec), "events", events)
-    seconds = {"intake": intake, "merge": merge, "dispatch": dispatch}
-    whole = sum(seconds.values())
-    return {
-        "reports": reports,
-        "accepted": len(accepted),
-        "events": len(_to(dispatched, "orders")),
-        "us_per_report": {
-            **{name: round(s / reports * 1e6, 1) for name, s in seconds.items()},
-            f"merge, {len(known):,} other events open": round(amidst / reports * 1e6, 1),
-        },
-        "total_us_per_report": round(whole / reports * 1e6, 1),
-        "reports_per_s_per_core": round(reports / whole),
-    }
+    return raws
 
 
-def _to(outputs: list[Output], topic: str) -> list[bytes | None]:
+def values_to(outputs: list[Output], topic: str) -> list[bytes | None]:
     return [output.value for output in outputs if output.topic == topic]
 
 
-def _elsewhere(stored: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """As many open events as a city has: those of a run, each moved to other places and named anew."""
+def elsewhere(stored: dict[bytes, bytes], count: int) -> dict[bytes, bytes]:
+    """So many open events: those of a run, each moved to other places and named anew."""
     events = [
         event_of(value) for key, value in stored.items() if not key.startswith((DIARY, DEVICE))
     ]
     copies: dict[bytes, bytes] = {}
-    for turn in range(1, -(-OPEN_EVENTS // len(events)) + 1):
-        for event in events[: OPEN_EVENTS - len(copies)]:
+    for turn in range(1, -(-count // len(events)) + 1):
+        for event in events[: count - len(copies)]:
             identity = event_id(f"{turn}/{event.first_report_id}")
             copy = msgspec.structs.replace(event, id=identity, tokens=[], learnt=[], device="")
             copy.address, copy.building = (
@@ -110,7 +116,7 @@ def _elsewhere(stored: dict[bytes, bytes]) -> dict[bytes, bytes]:
     return copies
 
 
-def _seconds(
+def seconds_of(
     step: Step[Any],
     topic: str,
     values: list[bytes | None],
