@@ -42,10 +42,7 @@ def run(reports: int = 60_000) -> dict[str, Any]:
     settings = Settings()
     city, codec = load_city(settings.city), default_codec(settings)
     raws = raw_reports(city, codec, reports)
-    # As in streams/worker.py: what is live is not looked through for garbage.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
+    settle_garbage()
     intake, decided, _ = seconds_of(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
     accepted = values_to(decided, "reports")
     merge, merged, stored = seconds_of(MergeStep(city, codec), "reports", accepted)
@@ -66,6 +63,13 @@ def run(reports: int = 60_000) -> dict[str, Any]:
         "total_us_per_report": round(whole / reports * 1e6, 1),
         "reports_per_s_per_core": round(reports / whole),
     }
+
+
+def settle_garbage() -> None:
+    """As in streams/worker.py: what is live is not looked through for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
 
 
 def raw_reports(city: CityPack, codec: Codec, reports: int) -> list[bytes | None]:

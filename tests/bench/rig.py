@@ -7,28 +7,36 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
+from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.supervisor import die_with_parent
 from schemas import tables, topics
+from schemas.kafka import consumer_config
 from schemas.settings import Settings
 from tests.conftest import Stack, free_base_port
 
+#: What the three agents write of a report.
+OUTPUTS = ("report.outcomes", "event.links", "events", "orders")
+QUIET_S, WATCH_LIMIT_S = 6.0, 300.0
 ROOT = Path(__file__).parent.parent.parent
 
 
 @contextlib.contextmanager
-def storage(clickhouse: bool = True) -> Iterator[Stack]:
+def storage(clickhouse: bool = True, with_topics: bool = True) -> Iterator[Stack]:
     """A fresh broker and engine with topics and tables applied."""
     with tempfile.TemporaryDirectory(prefix="quanyu-bench-") as folder:
         stack = Stack(Settings(home=Path(folder), port=free_base_port()), {})
         try:
             stack.start_kafka()
-            topics.apply(stack.settings)
+            if with_topics:
+                topics.apply(stack.settings)
             if clickhouse:
                 stack.start_clickhouse()
                 tables.apply(stack.settings)
@@ -118,6 +126,48 @@ def alive(*parts: Process) -> None:
             raise RuntimeError(
                 f"{part.module} ended with exit code {part.returncode}: {part.last_words()}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far the engines were at a moment: outcomes written, monotonic seconds, CPU seconds of all."""
+
+    outcomes: int
+    at: float
+    cpu_s: float
+
+
+def watch(stack: Stack, running: Sequence[Process], reports: int) -> tuple[Seen, Seen]:
+    """At the first outcomes that a reader of committed records sees, and at the last record of any output.
+
+    Everything is done when each report has an outcome and nothing new has come for :data:`QUIET_S`.
+    RuntimeError when an engine ends or that is not so within :data:`WATCH_LIMIT_S`.
+    """
+    consumer = Consumer(consumer_config(stack.settings, "bench-watch"))
+    consumer.assign(
+        [
+            TopicPartition(topic, number, 0)
+            for topic in OUTPUTS
+            for number in consumer.list_topics(topic, 20).topics[topic].partitions
+        ]
+    )
+    watched = [psutil.Process(one.pid) for one in running]
+    outcomes, first, last = 0, None, Seen(0, 0.0, 0.0)
+    end = time.monotonic() + WATCH_LIMIT_S
+    while (now := time.monotonic()) < end:
+        messages = consumer.consume(2_000, 0.02)
+        if messages:
+            outcomes += sum(message.topic() == OUTPUTS[0] for message in messages)
+            last = Seen(outcomes, now, sum(sum(one.cpu_times()[:2]) for one in watched))
+            first = first or (last if outcomes else None)
+        elif first is not None and outcomes >= reports and now - last.at > QUIET_S:
+            consumer.close()
+            return first, last
+        alive(*running)
+    words = "; ".join(one.last_words() for one in running)
+    raise RuntimeError(
+        f"{outcomes} outcomes of {reports} reports within {WATCH_LIMIT_S:.0f} s; {words}"
+    )
 
 
 def metric_sums(port: int, name: str, *labels: str) -> dict[tuple[str, ...], float]:

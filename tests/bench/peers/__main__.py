@@ -11,8 +11,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 
 from connectors.mapping import to_raw_report
@@ -21,20 +19,14 @@ from connectors.simulator import Simulation, load_numbers
 from deploy import city_build
 from schemas.channels import load_channel
 from schemas.city import load_city
-from schemas.kafka import consumer_config
 from schemas.settings import Settings
 from tests.bench import record, transport
 from tests.bench.machine import machine
 from tests.bench.peers import answer
 from tests.bench.peers.environment import NotInstalled, python_of
-from tests.bench.rig import Process, alive, process, storage
-from tests.conftest import Stack
+from tests.bench.rig import process, storage, watch
 
 SEED = 4101
-LIMIT_S = 400.0
-#: Without any new record for so long, an engine is done; the check of the answer says whether it was.
-QUIET_S = 6.0
-OUTPUTS = ("report.outcomes", "event.links", "events", "orders")
 OURS = "quanyu worker"
 
 
@@ -193,45 +185,13 @@ def _full(engine: Engine, python: str, raws: dict[str, list[dict[str, Any]]]) ->
                 publisher.publish(pending[start : start + 5000], "bench")
         publisher.close()
         with process(stack, engine.module, *engine.arguments, python=python) as running:
-            first, last = _watch(stack, running, reports)
-        (count, began, spent), (ended, cpu) = first, last
-        left = reports - count
+            first, last = watch(stack, [running], reports)
+        left = reports - first.outcomes
         return {
-            "reports_per_s": round(left / (ended - began)),
-            "cpu_us_per_report": round((cpu - spent) / left * 1e6),
+            "reports_per_s": round(left / (last.at - first.at)),
+            "cpu_us_per_report": round((last.cpu_s - first.cpu_s) / left * 1e6),
             "problems": answer.problems(stack.settings, reports),
         }
-
-
-def _watch(
-    stack: Stack, running: Process, reports: int
-) -> tuple[tuple[int, float, float], tuple[float, float]]:
-    """(outcomes, time, CPU) at the first outcome, (time, CPU) at the last record of any output."""
-    consumer = Consumer(consumer_config(stack.settings, "bench-peers"))
-    consumer.assign(
-        [
-            TopicPartition(topic, number, 0)
-            for topic in OUTPUTS
-            for number in consumer.list_topics(topic, 20).topics[topic].partitions
-        ]
-    )
-    watched = psutil.Process(running.pid)
-    outcomes, first, last = 0, None, (0.0, 0.0)
-    end = time.monotonic() + LIMIT_S
-    while (now := time.monotonic()) < end:
-        messages = consumer.consume(2_000, 0.02)
-        if messages:
-            outcomes += sum(message.topic() == OUTPUTS[0] for message in messages)
-            last = now, sum(watched.cpu_times()[:2])
-            if first is None and outcomes:
-                first = outcomes, *last
-        elif first is not None and outcomes >= reports and now - last[0] > QUIET_S:
-            consumer.close()
-            return first, last
-        alive(running)
-    raise RuntimeError(
-        f"{outcomes} outcomes of {reports} reports within {LIMIT_S:.0f} s; {running.last_words()}"
-    )
 
 
 if __name__ == "__main__":
