@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ from deploy.vitals import HEARTBEAT, Vitals, is_heartbeat
 from schemas import tables, topics
 from schemas.channels import channel_names
 from schemas.metrics import COLLECTORS
-from schemas.queries import load_queries
+from schemas.queries import load_queries, run
 from schemas.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -180,10 +181,14 @@ def test_only_the_right_answer_is_a_heartbeat(
 def test_a_query_of_the_citys_dashboard_runs_as_grafana_would_send_it(
     vitals: Vitals, settings: Settings, name: str
 ) -> None:
-    sql = dashboards.sql_of(load_queries()[name])
-    sql = sql.replace("${__to}", str(int(time.time() * 1000)))
+    query = load_queries()[name]
+    now_ms = int(time.time() * 1000)
+    sql = dashboards.sql_of(query).replace("${__to}", str(now_ms))
     sql = sql.replace("${time_zone:singlequote}", "'Asia/Shanghai'")
     assert "${" not in sql
+    today = datetime.fromtimestamp(now_ms / 1000, ZoneInfo("Asia/Shanghai")).date().isoformat()
+    given = {"at": now_ms, "until": now_ms, "time_zone": "Asia/Shanghai", "day": today}
     with tables.connect(settings) as client:
         client.database = settings.clickhouse_database
-        assert client.query(sql).column_names
+        known = {p.name: given[p.name] for p in query.parameters if p.name in given}
+        assert len(client.query(sql).result_rows) == len(run(client, name, **known))
