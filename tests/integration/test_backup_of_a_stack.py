@@ -31,6 +31,7 @@ def test_backed_up_under_traffic_its_tables_wiped_and_restored_the_audit_is_clea
     with city.running():
         reporting = subprocess.Popen(
             city.command("simulate", "--rate", "40", "--duration", "25", "--seed", "7"),
+            env=city.env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
