@@ -126,7 +126,11 @@ def open_events(reports: int) -> list[dict[str, Any]]:
     found = []
     for count in OPEN:
         known = decisions.elsewhere(stored, count)
-        merge, _, _ = decisions.seconds_of(MergeStep(city, codec), "reports", accepted, known)
+        merge, _, _ = decisions.seconds_of(
+            MergeStep(city, codec), "reports", accepted, known, skip=decisions.BATCH
+        )
+        # Of the accepted reports, after the first batch.
+        merge *= len(accepted) / (len(accepted) - decisions.BATCH)
         found.append(
             {
                 "open_events": count,
