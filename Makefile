@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both work on a fresh machine with Python >= 3.11.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: audit help demo test long lint bench faults fuzz soak lock clean
+.PHONY: audit help demo test long lint bench faults fuzz soak lock clean bench-all bench-gate bench-lock
 
 PORT ?= 8000
 RATE ?= 50
@@ -16,7 +16,7 @@ VENV := .venv/complete
 BIN := .venv/bin
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV) ## Run a city and its screen (PORT=8000 RATE=50; DURATION=60 ends it with a summary)
 	$(BIN)/quanyu demo --port $(PORT) --rate $(RATE) $(if $(DURATION),--duration $(DURATION))
@@ -34,6 +34,23 @@ lint: $(VENV) ## Style, formatting, types
 
 bench: $(VENV) ## Measure this machine: speed and latency end to end
 	$(BIN)/quanyu bench
+
+bench-all: $(VENV) ## Peers, sink, latency, growth, each a few minutes (RECORD=1 writes the tables again)
+	$(BIN)/quanyu bench peers $(if $(RECORD),--record)
+	$(BIN)/quanyu bench sink $(if $(RECORD),--record)
+	$(BIN)/quanyu bench latency $(if $(RECORD),--record)
+	$(BIN)/quanyu bench growth $(if $(RECORD),--record)
+
+bench-gate: $(VENV) ## CPU of the steps against BASE (default: the last tag); fails at 1.25 times as much
+	$(BIN)/quanyu bench gate $(if $(BASE),--base $(BASE)) $(if $(RECORD),--record)
+
+# What peers need is no dependency of ours: each has a lock of its own, from its .in beside it.
+bench-lock: ## Lock the peers of the bench again
+	python3 -m venv build/lock
+	build/lock/bin/pip install --quiet uv
+	for peer in quixstreams bytewax; do build/lock/bin/uv pip compile tests/bench/peers/$$peer.in \
+	  --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet \
+	  --output-file tests/bench/peers/$$peer.lock || exit 1; done
 
 faults: $(VENV) ## Hurt every part of a living stack, then audit (ROUNDS=3 of ten faults, SEED=1, RECORD=1)
 	$(BIN)/quanyu faults --rounds $(ROUNDS) --seed $(SEED) $(if $(RECORD),--record)
