@@ -22,9 +22,9 @@ from confluent_kafka import (
 from connectors.files import json_entry
 from connectors.mapping import Entry
 from connectors.source import Portion, SourceError
+from schemas.access import Config
 from schemas.channels import ChannelSpec, KafkaTransport
 from schemas.errors import QuanyuError
-from schemas.kafka import Config
 from schemas.settings import Settings
 
 log = structlog.get_logger("connectors")

@@ -126,7 +126,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     408: {"model": Refusal, "description": "The body came too slowly."},
     409: {"model": Outcome, "description": "Refused, and why."},
     413: {"model": Refusal, "description": "The body is too large."},
-    429: {"model": Refusal, "description": "Too many requests with one key; Retry-After says when."},
+    429: {
+        "model": Refusal,
+        "description": "Too many requests with one key; Retry-After says when.",
+    },
     503: {"model": Refusal, "description": "Kafka or ClickHouse does not answer."},
 }
 

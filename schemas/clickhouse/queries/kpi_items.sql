@@ -110,6 +110,8 @@ WITH
             *,
             state IN ('HANDLED', 'CHECKED', 'REVISITED', 'CLOSED') AS is_handled,
             state = 'CLOSED' AS is_closed,
+            -- While it waits for a person its unit is only proposed.
+            unit_code != '' AND state != 'NEEDS_REVIEW' AS is_dispatched,
             state = 'RETURNED' AS is_returned,
             state = 'WITHDRAWN' AND last_action = 'assign' AS is_reassigned,
             -- What was no work for a unit: nobody's score takes it up.
@@ -183,10 +185,10 @@ WITH
                 [sign_due, handle_due, due]) AS duties,
             duties[1] AS to_contact, duties[2] AS to_handle, duties[3] AS to_close,
             arrayMap(t -> falls_in(t), [toNullable(opened), dispatched, handled, closed, first_visited, last_visited]) AS inside,
-            inside[1] AS opened_inside, inside[2] AND unit_code != '' AS dispatched_inside, inside[3] AS handled_inside,
+            inside[1] AS opened_inside, inside[2] AND is_dispatched AS dispatched_inside, inside[3] AS handled_inside,
             inside[4] AS closed_inside, inside[5] AS first_visited_inside, inside[6] AS last_visited_inside,
             inside[1] AND sequence <= 1 AS first_inside,
-            first_inside AND unit_code != '' AS accepted_inside,
+            first_inside AND is_dispatched AS accepted_inside,
             multiIf(left_out != '', left_out, NOT is_handled, 'not_handled', '') AS no_handling,
             multiIf(left_out != '', left_out, NOT is_closed, 'open_again', '') AS no_closing
         FROM clocked
@@ -219,8 +221,8 @@ ARRAY JOIN arrayFilter(each -> each.2 AND (empty(kpis) OR has(kpis, each.1)), ar
             if({of_day:UInt8} = 1, [], [
                 ('in_time_register_rate', first_inside,
                     multiIf(no_matter != '', no_matter, dispatch_due IS NULL, 'no_deadline',
-                        unit_code = '' AND dispatch_due > known_at, 'not_due', ''),
-                    unit_code != '' AND dispatched <= dispatch_due),
+                        NOT is_dispatched AND dispatch_due > known_at, 'not_due', ''),
+                    is_dispatched AND dispatched <= dispatch_due),
                 ('return_rate', dispatched_inside, no_work, is_returned),
                 ('dispose_rate', to_handle.1, to_handle.2, is_handled),
                 ('in_time_dispose_rate', to_handle.1,
