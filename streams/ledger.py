@@ -62,6 +62,12 @@ def fail_fast(event: str, **details: object) -> NoReturn:
 ACCEPT_LOSS = "QUANYU_ACCEPT_LOSS"
 
 
+#: Offsets in a row that markers of transactions may take: one for each producer that ended one meanwhile.
+MARKERS = 100
+#: A log is looked at again so long after it was seen to be whole. Retention runs every five minutes.
+LOOK_AGAIN_S = 10.0
+
+
 class Fenced(Exception):
     """A newer owner has taken the partition over; nothing of the batch was published."""
 
@@ -108,6 +114,8 @@ class Ledger(Generic[S]):
         self._acquiring: dict[TP, asyncio.Future[Owned[S] | None]] = {}
         self._committing: dict[TP, asyncio.Task[None]] = {}
         self._assigned: set[TP] = set()
+        #: When a log was last seen to be whole.
+        self._looked: dict[TP, float] = {}
         #: Asked where a log begins and ends; it reads nothing.
         self._log = Consumer(consumer_config(settings, f"{app_id}-{step.name}-log"))
         self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"ledger-{step.name}")
@@ -130,18 +138,31 @@ class Ledger(Generic[S]):
             if not len(fresh):
                 batch.finished = True
                 return
-            if whole or not 0 < position < fresh.first:
+            if (
+                whole
+                or not 0 < position < fresh.first
+                or self._markers(batch, fresh.first - position)
+            ):
                 break
             # A marker of a transaction, most often; or records that are gone, over which Faust's client
             # jumps. Time may act meanwhile, and the partition be given away: look again.
             await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._refuse_gone, batch.topic, batch.partition, position
             )
+            self._looked[batch.topic, batch.partition] = time.monotonic()
             whole = True
         started = time.monotonic()
         decision = owned.step.decide(owned.state, fresh, int(time.time() * 1000))
         self._seconds("decide", started)
         self._committing[tp] = asyncio.create_task(self._finish(tp, owned, decision, fresh, batch))
+
+    def _markers(self, batch: Batch, gap: int) -> bool:
+        """Whether a gap can only be what transactions left: nearly every batch has one, each look costs a call.
+
+        The log was whole a moment ago, and a segment that retention deleted since is longer.
+        """
+        looked = self._looked.get((batch.topic, batch.partition), -LOOK_AGAIN_S)
+        return gap <= MARKERS and time.monotonic() - looked < LOOK_AGAIN_S
 
     async def _take(self, tp: TP) -> Owned[S] | None:
         """The partition once nothing of it is committed, its state made by the step in service; None when it is
