@@ -131,7 +131,17 @@ def _refused(settings: Settings, error: KafkaError) -> str:
             f"user {settings.kafka_user!r} is refused ({said}); check QUANYU_KAFKA_USER, "
             "QUANYU_KAFKA_PASSWORD (or its _FILE) and QUANYU_KAFKA_SASL_MECHANISM"
         )
-    if code != KafkaError._SSL:
+    # With TLS 1.3 the broker refuses a client's certificate after the client thinks that all is well; some only
+    # hang up then.
+    refused = code == KafkaError._SSL or "SSL routines" in said
+    hung_up = code == KafkaError._TRANSPORT and "isconnected" in said
+    lacks = settings.kafka_security_protocol == "SSL" and settings.kafka_certificate_file is None
+    if hung_up and lacks:
+        return (
+            f"it ends the connection ({said}); if it wants a certificate, set "
+            "QUANYU_KAFKA_CERTIFICATE_FILE and QUANYU_KAFKA_KEY_FILE"
+        )
+    if not refused:
         return ""
     if "verify failed" in said or "verification failed" in said:
         return (

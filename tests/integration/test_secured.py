@@ -365,14 +365,12 @@ def test_a_part_that_is_taken_over_writes_no_topic_of_another(
     fort: Fort, part: str, topic: str
 ) -> None:
     told: list[KafkaError | None] = []
-    producer = Producer({**producer_config(fort.settings(part)), "log_level": 0})
+    # An idempotent one of who writes no topic is refused before: it gets no producer id.
+    config = producer_config(fort.settings(part)) | {"enable.idempotence": False}
+    producer = Producer({**config, "log_level": 0})
     producer.produce(topic, b"x", on_delivery=lambda error, _: told.append(error))
     producer.flush(30)
-    # Who writes no topic at all gets no producer id either.
-    refused = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
-    assert len(told) == 1
-    assert told[0] is not None
-    assert told[0].code() in refused or "authorization failed" in told[0].str()
+    assert [e.code() for e in told if e] == [KafkaError.TOPIC_AUTHORIZATION_FAILED]
 
 
 @pytest.mark.parametrize(
@@ -389,7 +387,7 @@ def test_a_part_reads_no_topic_that_is_not_its_own(fort: Fort, part: str, topic:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"KAFKA_PASSWORD": "wrong", "KAFKA_PASSWORD_FILE": ""}, "QUANYU_KAFKA_PASSWORD"),
+        ({"KAFKA_PASSWORD": "hunter2", "KAFKA_PASSWORD_FILE": ""}, "QUANYU_KAFKA_PASSWORD"),
         ({"KAFKA_PASSWORD_FILE": ""}, "QUANYU_KAFKA_PASSWORD is missing"),
         ({"KAFKA_PASSWORD_FILE": "/nowhere"}, "QUANYU_KAFKA_PASSWORD_FILE: /nowhere"),
         ({"KAFKA_CA_FILE": "foreign"}, "QUANYU_KAFKA_CA_FILE"),
@@ -408,13 +406,13 @@ def test_what_is_wrong_with_kafkas_locks_is_said_by_its_setting_and_never_shown(
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
     assert "Traceback" not in done.stderr
-    assert "wrong" not in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_a_part_with_a_wrong_password_ends_with_the_setting_and_does_not_wait_for_ever(
     fort: Fort,
 ) -> None:
-    more = {"KAFKA_PASSWORD": "wrong", "KAFKA_PASSWORD_FILE": ""}
+    more = {"KAFKA_PASSWORD": "hunter2", "KAFKA_PASSWORD_FILE": ""}
     worker = subprocess.run(
         module("streams.worker"), env=fort.env("worker", **more), capture_output=True, text=True,
         timeout=60,
@@ -438,7 +436,7 @@ def test_a_broker_that_wants_a_certificate_says_which_setting_lacks_it(fort: For
     [
         ({"CLICKHOUSE_CA_FILE": "foreign"}, "QUANYU_CLICKHOUSE_CA_FILE"),
         ({"CLICKHOUSE": "https://127.0.0.1:{plain}"}, "QUANYU_CLICKHOUSE"),
-        ({"CLICKHOUSE": "https://a:wrong@127.0.0.1:1"}, "QUANYU_CLICKHOUSE_PASSWORD"),
+        ({"CLICKHOUSE": "https://a:hunter2@127.0.0.1:1"}, "QUANYU_CLICKHOUSE_PASSWORD"),
     ],
 )
 def test_what_is_wrong_with_clickhouses_lock_is_said_by_its_setting(
@@ -453,4 +451,4 @@ def test_what_is_wrong_with_clickhouses_lock_is_said_by_its_setting(
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
-    assert "wrong" not in done.stderr
+    assert "hunter2" not in done.stderr

@@ -1,7 +1,9 @@
 """Users and certificates from settings: what is missing is named, what is secret is never shown."""
 
 import contextlib
+import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,32 @@ def test_our_own_parts_trust_the_very_certificate_and_none_of_the_same_authority
     else:
         with pytest.raises(ssl.SSLCertVerificationError):
             shake()
+
+
+def test_a_broker_that_wants_a_certificate_says_which_setting_lacks_it(
+    authority: Authority,
+) -> None:
+    broker = authority.issue("broker")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
+    context.load_cert_chain(broker.certificate, broker.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                raw, _ = listener.accept()
+                with contextlib.suppress(OSError), raw:
+                    context.wrap_socket(raw, server_side=True).recv(10)
+
+    threading.Thread(target=serve, daemon=True).start()
+    settings = Settings(
+        kafka=f"127.0.0.1:{listener.getsockname()[1]}", kafka_security_protocol="SSL",
+        kafka_ca_file=authority.ca,
+    )  # fmt: skip
+    with pytest.raises(QuanyuError, match="QUANYU_KAFKA_CERTIFICATE_FILE"):
+        hold_kafka(settings, 5.0)
+    foreign = Authority(authority.ca.parent / "foreign", "foreign")
+    with pytest.raises(QuanyuError, match="QUANYU_KAFKA_CA_FILE"):
+        hold_kafka(settings.model_copy(update={"kafka_ca_file": foreign.ca}), 5.0)
+    listener.close()
