@@ -63,7 +63,7 @@ ACCEPT_LOSS = "QUANYU_ACCEPT_LOSS"
 
 
 #: Offsets in a row that markers of transactions may take: one for each producer that ended one meanwhile.
-MARKERS = 100
+MARKERS = 20
 #: A log is looked at again so long after it was seen to be whole. Retention runs every five minutes.
 LOOK_AGAIN_S = 10.0
 
