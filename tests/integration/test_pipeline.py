@@ -488,9 +488,7 @@ def test_an_erased_reporter_leaves_no_word_and_no_number_changes(city: Stack) ->
         return {k: found[0][k] for k in ("reports", "events", "dry_run")} if found else {}
 
     assert erased("--reporter", phone, "--dry-run") == {"reports": 2, "events": 2, "dry_run": True}
-    assert city.rows("SELECT count() FROM quanyu.reports WHERE address = '建设路某号门口'") == [
-        ["2"]
-    ]
+    assert city.rows("SELECT count() FROM quanyu.reports WHERE address = '建设路某号门口'") == [[2]]
     document = city.json("erase", "--reporter", "+86 137-0003-0004", "--actor", "dpo-1")["erased"][
         0
     ]
@@ -502,9 +500,7 @@ def test_an_erased_reporter_leaves_no_word_and_no_number_changes(city: Stack) ->
     )
     left = f"SELECT DISTINCT title, text, address, reporter_hash, media FROM quanyu.reports WHERE {mine}"
     assert city.rows(left) == [["[已删除]", "", "", "", []]]
-    assert city.rows("SELECT count() FROM quanyu.events WHERE address = '建设路某号门口'") == [
-        ["0"]
-    ]
+    assert city.rows("SELECT count() FROM quanyu.events WHERE address = '建设路某号门口'") == [[0]]
     assert erased("--reporter", phone) == {"reports": 0, "events": 0, "dry_run": False}
     assert city.json("erase", "--again")["erased"][0]["reports"] == 0
     after = audited(city)
