@@ -2,8 +2,9 @@
 
 Channels come interleaved as they happen to, so two runs order the reports of a zone differently and may open
 other events. Therefore each step's answer is judged by that step's own input: outcomes by the raw topics,
-links and events by the topic ``reports`` that the engine wrote, orders by its topic ``events``. How many
-versions of an event are told depends on how many reports are decided at once; the newest must be equal.
+links and events by the topic ``reports`` that the engine wrote, orders by its topic ``events``. What is told on
+the way depends on how many reports are decided at once (versions of an event, events that a later report has
+emptied again); which event each report ends in, and what that is, does not.
 """
 
 from collections import Counter
@@ -110,8 +111,12 @@ def _outcomes(records: list[dict[str, Any]]) -> Counter[tuple[str, str, str]]:
     )  # fmt: skip
 
 
-def _links(records: list[dict[str, Any]]) -> Counter[tuple[str, str, str]]:
-    return Counter((r["link_id"], r["event_id"], r["relation"]) for r in records)
+def _links(records: list[dict[str, Any]]) -> dict[str, str]:
+    newest: dict[str, dict[str, Any]] = {}
+    for record in records:
+        if record["sequence"] >= newest.get(record["report_id"], record)["sequence"]:
+            newest[record["report_id"]] = record
+    return {name: record["event_id"] for name, record in newest.items()}
 
 
 def _events(records: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
@@ -120,7 +125,11 @@ def _events(records: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
         if record["version"] >= newest.get(record["event_id"], record)["version"]:
             newest[record["event_id"]] = record
     names = ("status", "class_code", "report_count", "first_report_id", "grid_code")
-    return {name: tuple(record[n] for n in names) for name, record in newest.items()}
+    return {
+        name: tuple(record[n] for n in names)
+        for name, record in newest.items()
+        if record["report_count"]
+    }
 
 
 def _orders(records: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
