@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
 
     @group.command("sink")
     def sink(
-        rows: Annotated[int, typer.Option(min=10_000, help="Rows to be sunk.")] = 300_000,
+        rows: Annotated[int, typer.Option(min=10_000, help="Rows to be sunk.")] = 400_000,
         record: _Record = False,
         as_json: _Json = False,
     ) -> None:

@@ -29,6 +29,8 @@ def main() -> None:
     consumer = Consumer(
         {
             **consumer_config(settings, "bench-naive"),
+            # What consume() has handed over is what commit() commits.
+            "enable.auto.offset.store": True,
             # As the sink: restarted, it has its partitions back at once.
             "group.instance.id": "bench-naive-0",
             "session.timeout.ms": 10_000,

@@ -20,6 +20,7 @@ from connectors.sink.machine import Block, Record
 from connectors.sink.table import Tables, decode
 from schemas.codec import default_codec
 from schemas.kafka import producer_config
+from schemas.settings import Settings
 from tests.bench import record
 from tests.bench.machine import machine
 from tests.bench.rig import Process, alive, process, storage
@@ -71,19 +72,21 @@ def report(number: int) -> dict[str, Any]:
 def main() -> None:
     """Progress on stderr, one table or one JSON object on stdout."""
     parser = record.parser("sink", __doc__ or "")
-    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--rows", type=int, default=400_000)
     arguments = parser.parse_args()
     where = machine()
     say = Console(stderr=True, highlight=False).print
     result: dict[str, Any] = {"machine": where, "rows": arguments.rows, "kills": KILLS}
+    encode = default_codec(Settings()).encoder("Report")
+    values = [encode(report(number)) for number in range(arguments.rows)]
     for name in SINKS:
         with storage() as stack:
-            values = _fill(stack, arguments.rows)
+            _fill(stack, values)
             whole = _run(stack, name, arguments.rows, kills=0)
             if not result.get("bulk"):
                 result["bulk"] = bulk(stack, values)
         with storage() as stack:
-            _fill(stack, arguments.rows)
+            _fill(stack, values)
             killed = _run(stack, name, arguments.rows, kills=KILLS)
         result[name] = {
             "rows_per_s": whole["rows_per_s"],
@@ -120,9 +123,7 @@ def main() -> None:
     record.finish(arguments, "sink", result, columns, rows, notes)
 
 
-def _fill(stack: Stack, rows: int) -> list[bytes]:
-    encode = default_codec(stack.settings).encoder("Report")
-    values = [encode(report(number)) for number in range(rows)]
+def _fill(stack: Stack, values: list[bytes]) -> None:
     producer = Producer(
         {**producer_config(stack.settings), "queue.buffering.max.messages": 1_000_000}
     )
@@ -131,7 +132,6 @@ def _fill(stack: Stack, rows: int) -> list[bytes]:
         if number % 10_000 == 0:
             producer.poll(0)
     producer.flush(120)
-    return values
 
 
 def _client(stack: Stack) -> Client:
