@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def finish(
     notes: Sequence[str] = (),
 ) -> None:
     """Print a result, and record it when it was asked for. ``result`` holds ``machine``."""
+    # Others' work on the machine, and the bench's own: what was not measured on a quiet one says so.
+    result["machine"]["load after"] = round(os.getloadavg()[0], 1)
     lines = [[_shown(value) for value in row] for row in rows]
     if arguments.record:
         _write(name, result["machine"], columns, lines, notes)
