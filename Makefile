@@ -35,11 +35,12 @@ lint: $(VENV) ## Style, formatting, types
 bench: $(VENV) ## Measure this machine: speed and latency end to end
 	$(BIN)/quanyu bench
 
-bench-all: $(VENV) ## Peers, sink, latency, growth, each a few minutes (RECORD=1 writes the tables again)
+bench-all: $(VENV) ## Peers, sink, latency, growth, scale, each a few minutes (RECORD=1 writes the tables again)
 	$(BIN)/quanyu bench peers $(if $(RECORD),--record)
 	$(BIN)/quanyu bench sink $(if $(RECORD),--record)
 	$(BIN)/quanyu bench latency $(if $(RECORD),--record)
 	$(BIN)/quanyu bench growth $(if $(RECORD),--record)
+	$(BIN)/quanyu bench scale $(if $(RECORD),--record)
 
 bench-gate: $(VENV) ## CPU of the steps against BASE (default: the last tag); fails at 1.25 times as much
 	$(BIN)/quanyu bench gate $(if $(BASE),--base $(BASE)) $(if $(RECORD),--record)

@@ -110,12 +110,12 @@ def register(app: typer.Typer) -> None:
         reports: Annotated[int, typer.Option(min=10_000, help="Reports of each run.")] = 20_000,
         only: Annotated[
             list[str] | None,
-            typer.Option(help="open, partitions, workers, rebuild, start; may be repeated."),
+            typer.Option(help="open, rebuild, start; may be repeated."),
         ] = None,
         record: _Record = False,
         as_json: _Json = False,
     ) -> None:
-        """Cost by open events and partitions, more workers, rebuild of state, start of a stack.
+        """Cost amid many open events, rebuild of a worker's state, start of a stack.
 
         Example: quanyu bench growth --only open
         """
@@ -123,6 +123,18 @@ def register(app: typer.Typer) -> None:
         run_module(
             "tests.bench.growth", ["--reports", str(reports), *named, *_flags(record, as_json)]
         )
+
+    @group.command("scale")
+    def scale(
+        reports: Annotated[int, typer.Option(min=5_000, help="Reports of each run.")] = 20_000,
+        record: _Record = False,
+        as_json: _Json = False,
+    ) -> None:
+        """Cost by number of partitions, and what more workers bring.
+
+        Example: quanyu bench scale --reports 10000
+        """
+        run_module("tests.bench.scale", ["--reports", str(reports), *_flags(record, as_json)])
 
     @group.command("gate")
     def gate(

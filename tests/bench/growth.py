@@ -1,48 +1,37 @@
-"""``quanyu bench growth``: what a report costs with many open events or partitions or with more workers.
+"""``quanyu bench growth``: what a report costs amid many open events, and how soon everything is there again.
 
-Also how long a restarted worker takes to have its state again, and a stack to stand. Parts are chosen by
-``--only``; CPU seconds hold on a busy machine, reports a second do not.
+How long a restarted worker takes to have its state, and a stack to stand. Parts are chosen by ``--only``.
 """
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from rich.console import Console
 
 from deploy import city_build
 from schemas.city import load_city
 from schemas.codec import default_codec
-from schemas.kafka import admin_config, producer_config
+from schemas.kafka import producer_config
 from schemas.settings import Settings
-from schemas.topics import load_topics, state_topic
+from schemas.topics import state_topic
 from streams.dispatch.decide import DispatchStep
 from streams.intake.decide import IntakeStep
 from streams.merge.decide import MergeStep
 from tests.bench import decisions, record
-from tests.bench.end_to_end import publish
 from tests.bench.machine import machine
-from tests.bench.rig import metric_sums, process, storage, wait_answers, watch
+from tests.bench.rig import metric_sums, process, storage, wait_answers
 from tests.conftest import Stack, free_base_port
 
 OPEN = (1_000, 10_000, 100_000, 300_000)
-PARTITIONS = (1, 8, 32)
-WORKERS = (1, 2, 4)
-#: Partitions of every topic while workers are added.
-SHARED = 4
 REBUILD = 100_000
 LIMIT_S = 240.0
-PARTS = ("open", "partitions", "workers", "rebuild", "start")
+PARTS = ("open", "rebuild", "start")
 
 
 def main() -> None:
@@ -58,19 +47,13 @@ def main() -> None:
     result: dict[str, Any] = {"machine": where, "reports": arguments.reports}
     measures = {
         "open": lambda: open_events(arguments.reports),
-        "partitions": lambda: [
-            {"partitions": n, **whole(n, 1, arguments.reports)} for n in PARTITIONS
-        ],
-        "workers": lambda: [{"workers": n, **whole(SHARED, n, arguments.reports)} for n in WORKERS],
         "rebuild": lambda: rebuild(REBUILD),
         "start": start,
     }
     for name in chosen:
         result[name] = measures[name]()
         say(f"{name}: {result[name]}")
-    record.finish(
-        arguments, "growth", result, ("", "value", "÷ the first"), _rows(result), _notes(result)
-    )
+    record.finish(arguments, "growth", result, ("", "value", "÷ the first"), _rows(result))
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[object, ...]]:
@@ -82,13 +65,6 @@ def _rows(result: dict[str, Any]) -> list[tuple[object, ...]]:
         rows.append((name, cost, round(cost / first, 2)))
         steps, base = one["steps_us_per_report"], found[0]["steps_us_per_report"]
         rows.append(("– with intake and dispatch", steps, round(steps / base, 2)))
-    for key, label in (("partitions", "partitions of every topic"), ("workers", "workers")):
-        found = result.get(key, [])
-        for one in found:
-            cost, first = one["cpu_us_per_report"], found[0]["cpu_us_per_report"]
-            rows.append((f"{one[key]} {label}, CPU µs/report", cost, round(cost / first, 2)))
-            speed, slowest = one["reports_per_s"], found[0]["reports_per_s"]
-            rows.append((f"{one[key]} {label}, reports/s", speed, round(speed / slowest, 2)))
     if "rebuild" in result:
         one = result["rebuild"]
         rows += [
@@ -99,16 +75,6 @@ def _rows(result: dict[str, Any]) -> list[tuple[object, ...]]:
     if "start" in result:
         rows += [(f"stack up, {name}, s", value, None) for name, value in result["start"].items()]
     return rows
-
-
-def _notes(result: dict[str, Any]) -> list[str]:
-    notes = []
-    if "workers" in result:
-        notes.append(
-            f"Workers: {SHARED} partitions of each topic; broker and workers share "
-            f"{result['machine']['cores']} cores, so the second worker takes the broker's."
-        )
-    return notes
 
 
 def open_events(reports: int) -> list[dict[str, Any]]:
@@ -139,46 +105,6 @@ def open_events(reports: int) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-@contextlib.contextmanager
-def _broker(partitions: int) -> Iterator[Stack]:
-    """A broker whose topics all have so many partitions; none of dead letters is missing."""
-    with storage(clickhouse=False, with_topics=False) as stack:
-        admin = AdminClient(admin_config(stack.settings))
-        specs = [replace(spec, partitions=partitions) for spec in load_topics(stack.settings)]
-        created = admin.create_topics(
-            [NewTopic(s.name, s.partitions, 1, config=s.config) for s in specs]
-        )
-        for future in created.values():
-            future.result(60)
-        yield stack
-
-
-def whole(partitions: int, workers: int, reports: int) -> dict[str, Any]:
-    """Reports a second and CPU of all workers, all topics of one partition count, steps and broker only."""
-    with _broker(partitions) as stack, contextlib.ExitStack() as held:
-        publish(stack, reports)
-        running = [
-            held.enter_context(
-                process(
-                    stack, "streams.worker",
-                    env={"QUANYU_KAFKA": stack.settings.bootstrap, "QUANYU_PORT": str(port)},
-                )
-            )
-            for port in _ports(stack, workers)
-        ]  # fmt: skip
-        first, last = watch(stack, running, reports)
-        left = reports - first.outcomes
-        return {
-            "reports_per_s": round(left / (last.at - first.at)),
-            "cpu_us_per_report": round((last.cpu_s - first.cpu_s) / left * 1e6),
-        }
-
-
-def _ports(stack: Stack, workers: int) -> list[int]:
-    """Each worker answers on ports of its own."""
-    return [stack.settings.port, *(free_base_port() for _ in range(workers - 1))]
 
 
 def rebuild(count: int) -> dict[str, Any]:
