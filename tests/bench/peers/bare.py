@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from schemas.kafka import consumer_config, producer_config
 from schemas.settings import load_settings
-from tests.bench.peers.plain import INPUTS, Steps, empty
+from tests.bench.peers.plain import FETCHING, INPUTS, Steps, empty
 
 PORTION = 4_000
 WAIT_S = 0.02
@@ -26,7 +26,7 @@ def main() -> None:
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     settings = load_settings()
-    consumer = Consumer(consumer_config(settings, "bench-bare"))
+    consumer = Consumer({**consumer_config(settings, "bench-bare"), **FETCHING})
     if asked := empty():
         topic, counter = asked
         consumer.subscribe([topic])

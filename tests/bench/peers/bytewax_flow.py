@@ -18,7 +18,7 @@ from bytewax.dataflow import Dataflow  # type: ignore[import-not-found]  # the s
 from bytewax.run import cli_main  # type: ignore[import-not-found]  # the same
 
 from schemas.settings import load_settings
-from tests.bench.peers.plain import INPUTS, Steps, empty
+from tests.bench.peers.plain import FETCHING, INPUTS, Steps, empty
 
 PORTION = 4_000
 
@@ -57,7 +57,10 @@ def main() -> None:
 
     topics = [asked[0]] if asked else INPUTS
     source = KafkaSource(
-        brokers, topics, batch_size=PORTION, add_config={"isolation.level": "read_committed"}
+        brokers,
+        topics,
+        batch_size=PORTION,
+        add_config={"isolation.level": "read_committed", **FETCHING},
     )
     read = op.input("read", flow, source)
     op.output("write", op.flat_map_batch("decide", read, decide), sink)

@@ -19,6 +19,9 @@ from streams.merge.decide import MergeStep
 HASH_KEY = b"k" * 32
 RAW = [raw_topic(name) for name in channel_names()]
 INPUTS = [*RAW, "reports", "events"]
+#: librdkafka fetches no more for a whole second once 100,000 records of a partition wait: with small records
+#: and an agent that does nothing, that would be all that is measured.
+FETCHING = {"fetch.queue.backoff.ms": 10}
 
 
 class Steps:

@@ -16,7 +16,7 @@ from quixstreams.models.serializers import (  # type: ignore[import-not-found]  
 
 from schemas.settings import load_settings
 from streams.batch import Output
-from tests.bench.peers.plain import INPUTS, Steps, empty
+from tests.bench.peers.plain import FETCHING, INPUTS, Steps, empty
 
 OUTPUTS = {
     *("reports", "report.outcomes", "event.links", "events"),
@@ -44,7 +44,7 @@ def main() -> None:
         auto_create_topics=False,
         use_changelog_topics=False,
         state_dir=settings.home / "quix",
-        consumer_extra_config={"isolation.level": "read_committed"},
+        consumer_extra_config={"isolation.level": "read_committed", **FETCHING},
         producer_extra_config={
             **{"partitioner": "murmur2_random", "compression.type": "lz4"},
             **{"linger.ms": 20, "acks": "all", "enable.idempotence": True},
