@@ -1,9 +1,10 @@
 """``quanyu bench sink``: rows a second and exactness after ``kill -9``, beside a naive loop and bulk inserts.
 
-Both sinks read the same topic into the same table, each on a fresh broker and engine. Killed, they are so the
-moment that a further part of the rows has become visible: an insert is done then and its commit is not.
+Both sinks read the same topic into the same table, each on a fresh broker and engine. Killed, they are so
+within a second (by a seed) after a further part of the rows has become visible: in any of their steps.
 """
 
+import random
 import signal
 import time
 import uuid
@@ -31,7 +32,7 @@ SINKS = {
     "quanyu sink": ("connectors.sink", ("--instance", "bench-0")),
     "naive loop": ("tests.bench.naive_sink", ()),
 }
-KILLS = 4
+KILLS, KILL_WITHIN_S, SEED = 6, 1.0, 4103
 LIMIT_S = 240.0
 #: Without a new row for so long, nothing more comes.
 QUIET_S = 5.0
@@ -150,10 +151,11 @@ def _run(stack: Stack, name: str, rows: int, kills: int) -> dict[str, Any]:
         return int(client.query("SELECT count() FROM reports").result_rows[0][0])
 
     module, arguments = SINKS[name]
-    done = 0
+    done, chance = 0, random.Random(SEED)
     for number in range(kills):
         with process(stack, module, *arguments) as running:
             _until(running, lambda at=(number + 1) * rows // (kills + 2): count() > at)  # type: ignore[misc]  # mypy does not infer a default
+            time.sleep(chance.uniform(0.0, KILL_WITHIN_S))
             if count() < rows:
                 running.send_signal(signal.SIGKILL)
                 running.wait()
