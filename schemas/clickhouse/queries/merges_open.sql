@@ -42,9 +42,12 @@ WITH
 SELECT
     doubts.event_id AS event_id, assumeNotNull(candidate) AS into, score, reason, report_id, received_at,
     class_code, district_code, own.title AS title, own.address AS address, other.title AS into_title,
-    other.address AS into_address, count() OVER () AS total
+    other.address AS into_address, waiting.order_id AS order_id, if(order_id = '', NULL, waiting.since) AS waits_since,
+    count() OVER () AS total
 FROM doubts
 INNER JOIN living AS own ON own.event_id = doubts.event_id
-INNER JOIN living AS other ON other.event_id = assumeNotNull(doubts.candidate)
-ORDER BY received_at DESC, event_id
+LEFT JOIN living AS other ON other.event_id = assumeNotNull(doubts.candidate)
+LEFT JOIN waiting ON waiting.event_id = doubts.event_id
+WHERE other.event_id != '' OR waiting.order_id != ''
+ORDER BY order_id = '', received_at DESC, event_id
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

@@ -391,6 +391,15 @@ def test_two_events_that_may_be_one_are_asked_about_until_somebody_answers(
         rows.append(("event_links", link | {"link_id": "le4", "event_id": "e4", "sign": -1}))
         said = {"kind": "event", "action": "apart", "outcome": "applied", "decided_at": NOW}
         rows.append(("action_outcomes", said | {"action_id": "a", "target": "e2", "other": "e0"}))
+        # An order that waits for the answer is asked about though the other event is over, and first.
+        waits = {
+            "order_id": "o5",
+            "event_id": "e5",
+            "version": 1,
+            "dispatched_at": NOW,
+            "unit_code": "u",
+        }
+        rows.append(("orders", waits | {"state": "NEEDS_REVIEW"}))
         for table, row in rows:
             client.insert(table, [list(row.values())], column_names=list(row))
         try:
@@ -398,4 +407,6 @@ def test_two_events_that_may_be_one_are_asked_about_until_somebody_answers(
         finally:
             client.command("DROP DATABASE test_doubts")
     told = [(r["event_id"], r["into"], r["title"], r["into_title"], r["total"]) for r in found]
-    assert told == [("e1", "e0", "e1 v2", "e0 v2", 1)]
+    assert told == [("e5", "closed", "e5 v2", "", 2), ("e1", "e0", "e1 v2", "e0 v2", 2)]
+    assert [r["order_id"] for r in found] == ["o5", ""]
+    assert [r["waits_since"] is None for r in found] == [False, True]
