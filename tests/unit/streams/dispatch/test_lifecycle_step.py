@@ -344,7 +344,11 @@ def test_an_order_that_nobody_can_take_is_noticed_once_when_its_dispatch_is_late
 
 # --- what may be known -----------------------------------------------------------------------------
 
-WAITS: Record = {"class_code": "0201", "candidate": "e0", "candidate_reason": "may be one of its street"}
+WAITS: Record = {
+    "class_code": "0201",
+    "candidate": "e0",
+    "candidate_reason": "may be one of its street",
+}
 
 
 def test_the_order_of_an_event_that_may_be_another_waits_and_time_dispatches_it_after_a_restart(
