@@ -39,7 +39,7 @@ def main() -> None:
     city_build.build(load_city(Settings().city), say=say)
     runs: list[dict[str, Any]] = []
     failed: list[str] = []
-    for partitions, workers in [(n, 1) for n in PARTITIONS] + [(SHARED, n) for n in WORKERS]:
+    for partitions, workers in [(SHARED, n) for n in WORKERS] + [(n, 1) for n in PARTITIONS]:
         named = {"partitions": partitions, "workers": workers}
         try:
             runs.append({**named, **whole(partitions, workers, arguments.reports)})
