@@ -46,6 +46,7 @@ def wipe(city: City) -> None:  # noqa: F811
     city.client.command(f"DROP DATABASE {city.settings.clickhouse_database} SYNC")
 
 
+@pytest.mark.long
 def test_backed_up_while_a_sink_inserts_wiped_and_restored_it_goes_on_exactly(
     city: City,  # noqa: F811
     tmp_path: Path,
