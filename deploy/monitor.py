@@ -16,6 +16,7 @@ import httpx
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from connectors.leave import leave_in_time
 from deploy.audit import AuditReport, audit
 from deploy.flows import Topology, topology
 from deploy.positions import Positions
@@ -257,7 +258,7 @@ def main() -> None:
         raise SystemExit(f"deploy.monitor: {error}") from None
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+        signal.signal(signum, lambda *_: leave_in_time(stop.set))
     pulse = probes.Pulse(STUCK_S)
     close = probes.serve(settings, "monitor", stuck=pulse.stuck, starting=lambda: "")
     describe_process(settings)
