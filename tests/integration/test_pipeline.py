@@ -485,7 +485,7 @@ def test_an_erased_reporter_leaves_no_word_and_no_number_changes(city: Stack) ->
         assert answer.status_code == 202, answer.text
     before = audited(city)
     counters = (
-        "SELECT sum(n) FROM quanyu.outcome_counts UNION ALL SELECT sum(n) FROM quanyu.link_counts"
+        "SELECT (SELECT sum(n) FROM quanyu.outcome_counts), (SELECT sum(n) FROM quanyu.link_counts)"
     )
     counted = city.rows(counters)
 

@@ -210,7 +210,11 @@ def test_a_calendar_without_holidays_and_one_with_a_year_left_out_are_found(spoi
     assert "2025" in only(found, folder, "city.yaml", "calendar.holidays").what
 
 
-def test_duty_explain_tells_rule_deadline_and_way_without_an_event() -> None:
+def test_duty_explain_tells_rule_deadline_and_way_without_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not the home of a demo in this folder, whose limits are shortened.
+    monkeypatch.setenv("QUANYU_HOME", str(tmp_path))
     asked = ["duty", "explain", "--class", "0110", "--grid", "410102001"]
     run = CliRunner().invoke(create_app(), [*asked, "--text", "花园路路面破损", "--json"])
     told = json.loads(run.stdout.splitlines()[-1])
