@@ -4,11 +4,11 @@ import re
 from functools import cache
 from pathlib import Path
 
-import yaml
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import tables
+from schemas.documents import read_document
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
 
@@ -38,13 +38,7 @@ class Retention(_Plain):
 @cache
 def load_retention(path: Path = RETENTION_FILE) -> Retention:
     """Read and check the file; :class:`QuanyuError` names the field, or the table that is missing."""
-    try:
-        found = Retention.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise QuanyuError(
-            f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        ) from None
+    found = read_document(path, Retention)
     known = tables.columns(tables.load_migrations())
     if odd := sorted(known.keys() ^ found.tables.keys()):
         raise QuanyuError(f"{path}: tables.{odd[0]}: a table stands here and in the migrations")

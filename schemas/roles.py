@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import escape
 
-import yaml
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from schemas import tables
+from schemas.documents import read_document
 from schemas.errors import QuanyuError
 from schemas.queries import load_queries
 from schemas.settings import Settings
@@ -77,13 +77,7 @@ class Access(_Plain):
 @cache
 def load_access(path: Path = ACCESS_FILE) -> Access:
     """Read and check the file; :class:`QuanyuError` names the field, or the column that is in no table."""
-    try:
-        access = Access.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise QuanyuError(
-            f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        ) from None
+    access = read_document(path, Access)
     known = tables.columns(tables.load_migrations())
     for role in access.roles.values():
         for table, name in sorted(access.hidden(role)):
