@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from schemas.documents import read_json
 from schemas.errors import QuanyuError
 from schemas.keys import Key, Used, Watched, find, new_key, of_digest, write_private
 
@@ -57,16 +58,7 @@ class People:
 
 def read_people(path: Path) -> list[Person]:
     """Everybody of the file, nobody when there is none; a :class:`QuanyuError` names the field at fault."""
-    try:
-        return _PEOPLE.validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise QuanyuError(f"{path}: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "document"
-        raise QuanyuError(f"{path}: {where}: {first['msg']}; see quanyu people --help") from None
+    return read_json(path, _PEOPLE, "see quanyu people --help") or []
 
 
 def add_person(path: Path, code: str, role: Role, unit_code: str = "") -> str:

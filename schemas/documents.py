@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.errors import QuanyuError
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 #: A letter may be long; more than this in a cell is a mistake of the file.
 CELL_LIMIT = 2_000_000
@@ -51,6 +52,23 @@ def read_document(path: Path, model: type[M], **fixed: Any) -> M:
         raise QuanyuError(
             f"{path}:{yaml_line(root, first['loc'])}: {place or 'document'}: {first['msg']}"
         ) from None
+
+
+def read_json(path: Path, shape: TypeAdapter[T], remedy: str) -> T | None:
+    """Read a JSON file of people; None when there is no file. It may hold secrets: no value of it is repeated.
+
+    Raises :class:`QuanyuError` as ``file: field: what is wrong; remedy``.
+    """
+    try:
+        return shape.validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise QuanyuError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "document"
+        raise QuanyuError(f"{path}: {where}: {first['msg']}; {remedy}") from None
 
 
 def yaml_line(node: Any, loc: Sequence[int | str]) -> int:

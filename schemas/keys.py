@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from schemas.documents import read_json
 from schemas.errors import QuanyuError
 
 T = TypeVar("T")
@@ -126,16 +127,7 @@ _CHANNELS = TypeAdapter(dict[str, str | list[str | Key]])
 
 def read_channel_keys(path: Path) -> dict[str, list[Key]]:
     """Channel → its keys, none when there is no file; a :class:`QuanyuError` names the field at fault."""
-    try:
-        found = _CHANNELS.validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise QuanyuError(f"{path}: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "document"
-        raise QuanyuError(f"{path}: {where}: {first['msg']}; see quanyu keys --help") from None
+    found = read_json(path, _CHANNELS, "see quanyu keys --help") or {}
     return {
         channel: [
             plain_key(key) if isinstance(key, str) else key

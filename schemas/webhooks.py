@@ -18,11 +18,10 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     TypeAdapter,
-    ValidationError,
     field_validator,
 )
 
-from schemas.errors import QuanyuError
+from schemas.documents import read_json
 from schemas.keys import Watched
 
 #: Bits of a file's mode that let others read it.
@@ -61,19 +60,8 @@ _ENDPOINTS = TypeAdapter(
 
 def read_webhooks(path: Path) -> dict[str, Endpoint]:
     """Every endpoint by unit code, none when there is no file; a :class:`QuanyuError` names the field."""
-    try:
-        return _ENDPOINTS.validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise QuanyuError(f"{path}: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "document"
-        raise QuanyuError(
-            f"{path}: {where}: {first['msg']}; "
-            'write {"UNIT": {"url": "https://…", "secret": "at least 16 characters"}}'
-        ) from None
+    remedy = 'write {"UNIT": {"url": "https://…", "secret": "at least 16 characters"}}'
+    return read_json(path, _ENDPOINTS, remedy) or {}
 
 
 def readable_by_others(path: Path) -> bool:
