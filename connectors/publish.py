@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from schemas import metrics
+from schemas import metrics, tracing
 from schemas.codec import Codec, default_codec
+from schemas.ids import report_id
 from schemas.kafka import producer_config
 from schemas.settings import Settings
 from schemas.texts import clean
@@ -62,6 +63,8 @@ class Publisher:
     def __init__(self, settings: Settings, codec: Codec | None = None) -> None:
         self._encode = (codec or default_codec(settings)).encoder("RawReport")
         self._encode_lock = threading.Lock()
+        self._share = settings.trace_share
+        self._spans = tracing.spans_of(settings, "connectors")
         self._producer = Producer(
             {
                 **producer_config(settings),
@@ -89,16 +92,24 @@ class Publisher:
         if self.waiting > IN_FLIGHT_LIMIT:
             raise BrokerBehind(f"{self.waiting} reports wait for the broker")
         batch, started = _Batch(len(raws)), time.monotonic()
+        traced, begun = list[tuple[str, tracing.Context]](), time.time_ns()
         with self._encode_lock:
             values = [self._encode(raw) for raw in raws]
         for raw, value in zip(raws, values, strict=True):
             # Keyed by the id as intake reads it, so that every spelling of one id meets in one partition;
             # without an id any stable key will do: the payload's own bytes.
-            key = clean(raw["native_id"]).encode() or raw["payload"][:64]
+            native = clean(raw["native_id"])
+            key, topic = native.encode() or raw["payload"][:64], raw_topic(raw["channel"])
+            headers: Any = None
+            if self._spans is not None and native:
+                identity = report_id(raw["channel"], native, raw["revision"])
+                if (context := tracing.begin(identity, self._share)) is not None:
+                    headers = context.headers
+                    traced.append((topic, context))
             while True:
                 try:
                     self._producer.produce(
-                        raw_topic(raw["channel"]), value=value, key=key, on_delivery=batch.delivered
+                        topic, value=value, key=key, headers=headers, on_delivery=batch.delivered
                     )
                     break
                 except BufferError:
@@ -117,6 +128,8 @@ class Publisher:
         channel = raws[0]["channel"]
         metrics.CHANNEL_REPORTS.labels(channel, transport).inc(len(raws))
         metrics.PUBLISH_SECONDS.labels(channel).observe(time.monotonic() - started)
+        if self._spans is not None and traced:
+            self._spans.tell(_told(traced, len(raws), begun, transport))
         return batch.offsets
 
     @property
@@ -142,3 +155,15 @@ class Publisher:
         self._stop.set()
         self._poller.join()
         self._producer.flush(limit_s)
+        if self._spans is not None:
+            self._spans.close()
+
+
+def _told(
+    traced: Sequence[tuple[str, tracing.Context]], size: int, begun: int, transport: str
+) -> Iterator[tracing.Span]:
+    """The spans of a confirmed batch's traced reports."""
+    end = time.time_ns()
+    for topic, context in traced:
+        said = tracing.place(topic, None, None, size) | {"quanyu.transport": transport}
+        yield tracing.Span("publish", "PRODUCER", context, None, begun, end, said)

@@ -335,6 +335,11 @@ CONFIG_INFO = gauge(
     "environment",
     "digest",
 )
+TRACE_SPANS = counter(
+    "quanyu_trace_spans_total",
+    "Spans that the collector of traces took (exported) or that were lost on the way to it (failed).",
+    "result",
+)
 MEMORY_LIMIT = gauge(
     "quanyu_memory_limit_bytes",
     "Memory that the process may have: its container's limit, else the machine's.",

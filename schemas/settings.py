@@ -163,6 +163,14 @@ class Settings(BaseSettings):
         le=60,
         description="A description that is not there by then is not waited for.",
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s@]+$",
+        description="Collector of traces, OTLP over HTTP, without /v1/traces; unset: nothing is traced.",
+    )
+    trace_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of the reports whose way is traced."
+    )
 
     @field_validator("clickhouse")
     @classmethod

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas import metrics
+from schemas import metrics, tracing
 from schemas.codec import Codec, DecodeError
 from schemas.dead_letter import DeadLetterLimit, dead_letter_headers
 from schemas.topics import dlq_topic
-from streams.batch import Batch, Decision, Output
+from streams.batch import Batch, Decision, Headers, Output
 
 
 class Records:
@@ -40,8 +40,36 @@ class Records:
         )
         return Output(dlq_topic(batch.topic), batch.keys[index], batch.values[index], headers)
 
-    def of(self, record: str, batch: Batch, decision: Decision) -> list[Mapping[str, Any]]:
-        """The batch's good records; the others go to the dead letters."""
+    def of(
+        self, record: str, batch: Batch, decision: Decision
+    ) -> list[tuple[Mapping[str, Any], Headers | None]]:
+        """The good records, each with the headers of what it causes; the others go to the dead letters."""
         records, errors = self.decode(record, batch)
         decision.outputs += [self.put_aside(batch, i, error) for i, error in errors.items()]
-        return [found for found in records if found is not None]
+        return [
+            (found, headers)
+            for found, headers in zip(records, self.headers(batch), strict=True)
+            if found is not None
+        ]
+
+    def headers(self, batch: Batch) -> list[Headers | None]:
+        """The headers of what each of the batch's records causes: its trace, if it has one, goes on."""
+        if not any(batch.headers):
+            return [None] * len(batch)
+        return [
+            span.headers if (span := stage_span(self._agent, batch, i)) is not None else None
+            for i in range(len(batch))
+        ]
+
+
+def stage_span(agent: str, batch: Batch, index: int) -> tracing.Context | None:
+    """The span in which an agent decides a record; None for one that is not traced."""
+    came = tracing.carried(batch.headers[index])
+    return came and came.child(agent, batch.topic, batch.partition, batch.offsets[index])
+
+
+def hand_on(decision: Decision, start: int, headers: Headers | None) -> None:
+    """Give the outputs from ``start`` on the headers of what caused them."""
+    if headers is not None:
+        outputs = decision.outputs
+        outputs[start:] = [output._replace(headers=headers) for output in outputs[start:]]

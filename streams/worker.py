@@ -21,6 +21,7 @@ from schemas.errors import QuanyuError
 from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
 from schemas.topics import raw_topic
+from schemas.tracing import Spans, spans_of
 from streams.agent import batch_agent
 from streams.app import FailFastApp, create_app, run_worker
 from streams.batch import Decision, Step
@@ -28,6 +29,7 @@ from streams.dispatch.decide import DispatchStep
 from streams.intake.decide import ANSWERS, IntakeStep
 from streams.merge.decide import MergeStep
 from streams.renew import LOOK_S, Renewal
+from streams.spans import traced
 
 AGENTS = ("intake", "merge", "dispatch")
 
@@ -64,7 +66,12 @@ def make_steps(
 
 
 def _renew(
-    app: FailFastApp, settings: Settings, city: CityPack, codec: Codec, steps: dict[str, Step[Any]]
+    app: FailFastApp,
+    settings: Settings,
+    city: CityPack,
+    codec: Codec,
+    steps: dict[str, Step[Any]],
+    spans: Spans | None,
 ) -> None:
     """Take up a changed pack between batches; ``steps`` are those in service."""
 
@@ -74,7 +81,7 @@ def _renew(
         def put() -> None:
             for ledger, (name, step) in zip(app.ledgers, made.items(), strict=True):
                 steps[name] = step
-                ledger.renew(step)
+                ledger.renew(traced(step, spans))
 
         return put
 
@@ -113,6 +120,7 @@ def main() -> None:
         city, codec = load_city(settings.city), default_codec(settings)
         app = create_app(settings)
         steps = make_steps(agents, city, codec, load_hash_key(settings))
+        spans = spans_of(settings, "worker")
         inputs = {
             "intake": [*(raw_topic(name) for name in channel_names()), ANSWERS],
             "merge": ["reports"],
@@ -123,10 +131,9 @@ def main() -> None:
             return cast(DispatchStep, steps["dispatch"]).tick(state, now_ms)
 
         for name, step in steps.items():
-            batch_agent(
-                app, settings, step, inputs[name], timers=tick if name == "dispatch" else None
-            )
-        _renew(app, settings, city, codec, steps)
+            timers = tick if name == "dispatch" else None
+            batch_agent(app, settings, traced(step, spans), inputs[name], timers=timers)
+        _renew(app, settings, city, codec, steps, spans)
         metrics.describe_process(settings)
         _answer(app, settings)
     except QuanyuError as error:

@@ -29,7 +29,7 @@ import yaml
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.sink import letters as dead
-from connectors.sink import machine
+from connectors.sink import machine, spans
 from connectors.sink.machine import (
     Action,
     Block,
@@ -57,6 +57,7 @@ from schemas.kafka import consumer_config
 from schemas.probes import Pulse
 from schemas.settings import Settings
 from schemas.topics import TOPICS_FILE, dlq_topic
+from schemas.tracing import spans_of
 
 log = structlog.get_logger()
 
@@ -155,6 +156,7 @@ class Sink:
         self._codec = default_codec(settings)
         self._tables = Tables(settings)
         self._letters = dead.DeadLetters(settings)
+        self._spans = spans_of(settings, "sink")
         self._dead_letter_limit = dead_letter_limit or machine.DeadLetterLimit()
         self._counted: dict[Key, tuple[str, int]] = {}
         self._count_lock = threading.Lock()
@@ -218,6 +220,8 @@ class Sink:
         # No waiting: an insert that hangs would outlive the drain, and it is recorded as pending.
         self._inserts.shutdown(wait=False, cancel_futures=True)
         self._consumer.close()
+        if self._spans is not None:
+            self._spans.close()
         if self._failure is not None:
             log.error("sink_stopped", reason=self._failure)
             return EXIT_STOPPED
@@ -407,7 +411,10 @@ class Sink:
                 if _clock() - proven_at > FREEZE_LIMIT_S:
                     raise UncertainError("stale_proof", "the commit before the insert is too old")
                 with metrics.SINK_INSERT_SECONDS.labels(route.table).time():
+                    started = time.time_ns()
                     self._tables.insert(route.table, block, rows)
+                if self._spans is not None:
+                    self._spans.tell(spans.told(block, route.table, started, time.time_ns()))
             # After the insert: while that is repeated, its dead letters would be sent each time.
             if rows.undecodable:
                 self._bury(

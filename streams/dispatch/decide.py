@@ -53,7 +53,7 @@ from streams.dispatch.lifecycle import (
     told_again,
     turn,
 )
-from streams.records import Records
+from streams.records import Records, hand_on
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
@@ -139,11 +139,15 @@ class DispatchStep:
         """What events cause: orders; and what people did: their steps, and an outcome for each action."""
         decision = Decision()
         if batch.topic == ACTIONS:
-            for action in self._records.of("OrderAction", batch, decision):
+            for action, headers in self._records.of("OrderAction", batch, decision):
+                start = len(decision.outputs)
                 self._act(state, action, now_ms, decision)
+                hand_on(decision, start, headers)
         else:
-            for event in self._records.of("Event", batch, decision):
+            for event, headers in self._records.of("Event", batch, decision):
+                start = len(decision.outputs)
                 self._told(state, event, now_ms, decision)
+                hand_on(decision, start, headers)
         # Of each event the last.
         decision.changes = list(dict(decision.changes).items())
         return decision

@@ -28,7 +28,7 @@ from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, reporter_hash
 from streams.intake.tags import Tagger, Tags
-from streams.records import Records
+from streams.records import Records, hand_on
 
 RULE_VERSION = "intake-11"
 #: A letter of 20,000 characters is long; more than this is a mistake that a person must look at.
@@ -188,8 +188,11 @@ class IntakeStep:
             draft.classified = classified
             if may_list(draft.text):
                 self._take_apart(draft)
+        headers = self._records.headers(batch)
         for draft in drafts:
+            start = len(decision.outputs)
             self._conclude(draft, batch, now_ms, decision)
+            hand_on(decision, start, headers[draft.index])
         if fresh:
             # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
             decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
@@ -494,13 +497,15 @@ class IntakeStep:
         """What a person decided becomes a report, or ends the matter; the outcome says what was done."""
         decision = Decision()
         fresh: list[bytes] = []
-        for answer in self._records.of("ReviewAnswer", batch, decision):
+        for answer, headers in self._records.of("ReviewAnswer", batch, decision):
+            start = len(decision.outputs)
             refusal = self._answer(state, answer, fresh, decision)
             decision.outputs.append(
                 self._asked.output(
                     answer, answer["report_id"], answer["class_code"], refusal, now_ms
                 )
             )
+            hand_on(decision, start, headers)
         if fresh:
             decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
         return decision

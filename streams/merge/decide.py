@@ -16,7 +16,7 @@ from schemas.codec import Codec
 from schemas.ids import link_id
 from schemas.merge_policy import MergePolicy, Rule, city_policy
 from streams.asked import Outcomes, Refusal
-from streams.batch import Batch, Decision, Output
+from streams.batch import Batch, Decision, Headers, Output
 from streams.intake.classify import KeywordClassifier
 from streams.merge.burst import Bursts
 from streams.merge.by_hand import act, member
@@ -37,7 +37,7 @@ from streams.merge.state import (
     reports_of,
     to_json,
 )
-from streams.records import Records
+from streams.records import Records, hand_on
 
 #: How much of a report's text is kept to compare with.
 TEXT_KEPT = 80
@@ -115,11 +115,15 @@ class MergeStep:
         changes = Changes()
         # Before the batch, so that an event which it opens is told, however old.
         self._placer.forget(state, changes)
-        seens = [self._seen(each) for each in self._records.of("Report", batch, decision)]
+        told = self._records.of("Report", batch, decision)
+        traced = {report["report_id"]: headers for report, headers in told if headers}
+        seens = [self._seen(report) for report, _ in told]
         for seen in in_order(state, seens):
             self._placer.place(state, seen, changes)
         self._bursts.settle(state, changes)
-        self._publish(state, changes, now_ms, decision)
+        # An event is told for all that came to it: its trace is that of the last one.
+        events = traced and {s.event: traced[s.id] for s in seens if s.id in traced}
+        self._publish(state, changes, now_ms, decision, traced, events)
         self._diary(state, batch, changes, decision)
         return decision
 
@@ -127,7 +131,10 @@ class MergeStep:
         """Do what people ask, one after the other, and say what became of it."""
         decision = Decision()
         changes = Changes()
-        for action in self._records.of("EventAction", batch, decision):
+        events: dict[str, Headers] = {}
+        for action, headers in self._records.of("EventAction", batch, decision):
+            if headers:
+                events[action["event_id"]] = headers
             links, broken = self._codec.decode_batch("Link", action["links"])
             reports, unreadable = self._codec.decode_batch("Report", action["reports"])
             refusal = (
@@ -148,7 +155,7 @@ class MergeStep:
                 self._asked.output(action, action["event_id"], action["into"], refusal, now_ms)
             )
         self._bursts.settle(state, changes)
-        self._publish(state, changes, now_ms, decision)
+        self._publish(state, changes, now_ms, decision, {}, events)
         # Keyed apart from the batches of reports, whose offsets are another topic's.
         self._diary(state, batch, changes, decision, DIARY + b"act:")
         return decision
@@ -157,12 +164,21 @@ class MergeStep:
         return to_seen(report, self._policy, self._words_class(report), self._placer.rule)
 
     def _publish(
-        self, state: MergeState, changes: Changes, now_ms: int, decision: Decision
+        self,
+        state: MergeState,
+        changes: Changes,
+        now_ms: int,
+        decision: Decision,
+        reports: Mapping[str, Headers],
+        events: Mapping[str, Headers],
     ) -> None:
+        """``reports``, ``events``: headers of what is told of those that are traced."""
         for move in changes.moves:
             self._move(state, move, now_ms, decision)
         for seen in changes.reports.values():
+            start = len(decision.outputs)
             self._tell(state, seen, now_ms, decision)
+            hand_on(decision, start, reports.get(seen.id))
         for event in changes.events.values():
             if event.id in changes.gone or state.events.get(event.id) is not event:
                 continue
@@ -171,7 +187,9 @@ class MergeStep:
                 del state.events[event.id]
                 continue
             event.published = True
-            decision.outputs.append(self._event(event, now_ms))
+            decision.outputs.append(
+                self._event(event, now_ms)._replace(headers=events.get(event.id))
+            )
             decision.changes.append((event.id.encode(), to_json(event)))
         decision.changes.extend((gone.encode(), None) for gone in changes.gone)
         for device in changes.devices:
