@@ -1,7 +1,11 @@
 """Trace context: named after the report, the same each time, carried only as the standard says."""
 
+import contextlib
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.ids import report_id
 from schemas.settings import Settings
-from schemas.tracing import HEADER, Context, begin, carried, spans_of
+from schemas.tracing import HEADER, QUEUE, Context, Span, Spans, begin, carried, spans_of
 
 ID = report_id("test", "A1", 0)
 CONTEXT = Context(ID.replace("-", ""), "00f067aa0ba902b7")
@@ -62,3 +66,32 @@ def test_without_an_endpoint_nothing_of_the_library_is_loaded() -> None:
     assert spans_of(Settings(otlp_endpoint="http://127.0.0.1:1", trace_share=0), "worker") is None
     code = "import sys, streams.worker, connectors.sink.runner; sys.exit('opentelemetry.sdk' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_collector_that_never_answers_holds_nobody_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as held:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.enter_context(silent.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        spans = Spans(f"http://127.0.0.1:{silent.getsockname()[1]}", "test")
+        at = time.time_ns()
+        told = Span("publish", "PRODUCER", CONTEXT, None, at, at, {})
+        telling = threading.Thread(target=spans.tell, args=([told] * (QUEUE + 1000),), daemon=True)
+        telling.start()
+        telling.join(60)
+        assert not telling.is_alive()
+        closing = threading.Thread(target=spans.close, args=(0.1,), daemon=True)
+        closing.start()
+        closing.join(60)
+        assert not closing.is_alive()
+
+
+def test_what_goes_wrong_in_a_span_reaches_nobody() -> None:
+    spans = Spans("http://127.0.0.1:9", "test")
+    spans.tell(1 // 0 for _ in "x")  # type: ignore[misc]
+    spans.tell([Span("x", "NO_SUCH_KIND", CONTEXT, CONTEXT, 1, 2, {})])
+    spans.close(0.1)
