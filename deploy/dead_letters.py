@@ -259,6 +259,58 @@ def _fold(
     return list(found.values())
 
 
+class OpenLetters:
+    """How many letters are open, and since when; each look reads what came since. For one thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topics = Filter().topics(settings)
+        self._positions = Positions(settings)
+        self._next: dict[tuple[str, int], int] = {}
+        #: Of each partition the open letters' timestamps (ms) by their offsets.
+        self._open: dict[tuple[str, int], dict[int, int]] = {}
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._positions.close()
+
+    def look(self) -> dict[str, tuple[int, int | None]]:
+        """Of each dead-letter topic the number of open letters and the oldest one's timestamp, ms.
+
+        Raises :class:`QuanyuError` when the broker does not answer; the next look goes on from here.
+        """
+        extents = self._positions.extents(self._positions.partitions(self._topics))
+        for place, extent in extents.items():
+            if self._next.get(place, 0) > extent.end:  # made anew
+                self._next[place], self._open[place] = 0, {}
+            kept = self._open.get(place, {}).items()
+            self._open[place] = {at: ms for at, ms in kept if at >= extent.first}
+        fresh = {p: Extent(max(e.first, self._next.get(p, 0)), e.end) for p, e in extents.items()}
+        for place, run in self._positions.records(fresh):
+            for message in run:
+                self._take(self._open[place], message)
+                self._next[place] = (message.offset() or 0) + 1
+        self._next |= {place: extent.end for place, extent in extents.items()}
+        counts: dict[str, tuple[int, int | None]] = {}
+        for topic in sorted({topic for topic, _ in extents}):
+            times = [
+                ms for (t, _), found in self._open.items() if t == topic for ms in found.values()
+            ]
+            counts[topic] = len(times), min(times, default=None)
+        return counts
+
+    @staticmethod
+    def _take(found: dict[int, int], message: Message) -> None:
+        if not is_word(message):
+            found[message.offset() or 0] = message.timestamp()[1]
+            return
+        said = headers(message)
+        with suppress(KeyError, ValueError):  # else it is not a word of ours
+            if said[ACTION] in VERBS:
+                for span in offsets_of(said[LETTERS]):
+                    for offset in span:
+                        found.pop(offset, None)
+
+
 def _bytes(message: Message) -> bytes:
     return message.value() or b""
 

@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from connectors.leave import leave_in_time
 from deploy.audit import AuditReport, audit
+from deploy.dead_letters import OpenLetters
 from deploy.flows import Topology, topology
 from deploy.positions import Positions
 from deploy.silence import ChannelState, judge, learned_gap
@@ -35,6 +36,8 @@ from schemas.metrics import (
     CHANNEL_LEARNING,
     CHANNEL_SILENT,
     CHANNEL_USUAL_GAP,
+    DLQ_OLDEST,
+    DLQ_OPEN,
     LAG_RECORDS,
     LAG_SECONDS,
     PART_UP,
@@ -58,6 +61,8 @@ AUDIT_TIMEOUT = 60.0
 LEARN_INTERVAL = 300.0
 #: Seconds to the next look when ClickHouse did not answer; what was learned holds until then.
 LEARN_RETRY = 30.0
+#: Seconds between two looks at the dead letters; what waits there waits for people.
+LETTERS_INTERVAL = 15.0
 #: What is known from Kafka alone.
 FROM_KAFKA = (
     *(LAG_RECORDS, LAG_SECONDS, TOPIC_END),
@@ -208,6 +213,30 @@ def watch_audits(settings: Settings, stop: threading.Event) -> None:
         level("audit", clean=report.clean, quiet=report.quiet, seconds=report.seconds, wrong=wrong)
 
 
+def read_letters(letters: OpenLetters, now: Callable[[], float] = time.time) -> None:
+    """Set the gauges of the open dead letters."""
+    for topic, (number, oldest_ms) in letters.look().items():
+        DLQ_OPEN.labels(topic).set(number)
+        age = 0.0 if oldest_ms is None else max(0.0, now() - oldest_ms / 1000)
+        DLQ_OLDEST.labels(topic).set(age)
+
+
+def watch_letters(settings: Settings, stop: threading.Event) -> None:
+    """Count the open dead letters until told to stop; without a broker their gauges vanish."""
+    letters: OpenLetters | None = None
+    while not stop.is_set():
+        try:
+            letters = letters or OpenLetters(settings)
+            read_letters(letters)
+        except QuanyuError as error:
+            log.info("dead letters not read", error=str(error))
+            DLQ_OPEN.clear()
+            DLQ_OLDEST.clear()
+        stop.wait(LETTERS_INTERVAL)
+    if letters is not None:
+        letters.close()
+
+
 def watch(
     settings: Settings,
     learned: Mapping[str, float | None],
@@ -267,6 +296,7 @@ def main() -> None:
         (watch_audits, (settings, stop)),
         (watch_habits, (settings, learned, stop)),
         (watch_vitals, (settings, stop)),
+        (watch_letters, (settings, stop)),
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
     log.info("watching", kafka=settings.bootstrap, clickhouse=settings.clickhouse_url)

@@ -193,6 +193,16 @@ STREAM_FENCED = counter(
 STREAM_ASSIGNED = gauge(
     "quanyu_stream_assigned_partitions", "Partitions assigned to this worker.", "agent"
 )
+PACK_INFO = gauge(
+    "quanyu_pack_info",
+    "Always 1; the pack that is decided by: its city, and twelve digits that differ where its contents do.",
+    "city",
+    "version",
+)
+PACK_REFUSED = gauge(
+    "quanyu_pack_refused",
+    "1 while the pack's files say something that was not taken up, so that an older version decides.",
+)
 STREAM_REBALANCES = counter(
     "quanyu_stream_rebalances_total", "Assignments of partitions that an agent was given.", "agent"
 )
@@ -251,6 +261,15 @@ TOPIC_END = gauge("quanyu_topic_end_offset", "End offset (read committed).", "to
 AUDIT_OFFENDERS = gauge("quanyu_audit_offenders", "Offenders of the last audit, by check.", "check")
 AUDIT_AT = gauge("quanyu_audit_timestamp_seconds", "Unix time of the last finished audit.")
 AUDIT_SECONDS = histogram("quanyu_audit_seconds", "One audit run.")
+
+DLQ_OPEN = gauge(
+    "quanyu_dlq_open",
+    "Dead letters that nobody has replayed or dropped; topic is the dead-letter topic.",
+    "topic",
+)
+DLQ_OLDEST = gauge(
+    "quanyu_dlq_oldest_seconds", "Age of the oldest of them; 0 when there is none.", "topic"
+)
 
 # Monitor (silence of the channels; deploy/silence.py decides)
 CHANNEL_LAST_REPORT_AT = gauge(

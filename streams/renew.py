@@ -6,7 +6,8 @@ batches. What cannot be read or decided by is refused with its reason, and every
 files change again. So is a pack of other grids or zones: what lies in Kafka is keyed by them, so that it takes
 a restart of all workers at once.
 
-Which pack is in service, since when, and what was refused, is logged and stands in ``<home>/pack.json``.
+Which pack is in service, since when, and what was refused, is logged and stands in ``<home>/pack.json``; the
+metrics ``quanyu_pack_info`` and ``quanyu_pack_refused`` say the same.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from schemas import metrics
 from schemas.city import CityPack, city_folder, load_city
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
@@ -128,7 +130,10 @@ class Renewal:
         return city, self._build(city)
 
     def _tell(self, since_ms: int | None = None, refused: str = "") -> None:
-        """For `quanyu status`; a home that cannot be written to has the log only."""
+        """For `quanyu status` and metrics; a home that cannot be written to has the latter only."""
+        metrics.PACK_INFO.clear()
+        metrics.PACK_INFO.labels(self._city.code, self.version).set(1)
+        metrics.PACK_REFUSED.set(bool(refused))
         path = self._settings.home / PACK_FILE
         with contextlib.suppress(OSError, ValueError):
             former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from deploy.dead_letters import OpenLetters
 from schemas.codec import HEADER, default_codec
 from schemas.kafka import producer_config
 from schemas.registry import load_schemas
@@ -85,7 +86,16 @@ def test_poison_is_replayed_once_after_the_fix_or_dropped_and_every_record_has_o
         producer.produce(RAW, key=key, value=value)
     assert producer.flush(30) == 0
 
+    watched = OpenLetters(settings)
+
+    def still_open() -> int:
+        """As the monitor counts, which reads on from its last look."""
+        number, oldest_ms = watched.look()[f"{RAW}.dlq"]
+        assert (oldest_ms is None) == (number == 0)
+        return number
+
     assert audited(city) == {"received": 5, "rejected": 5}
+    assert still_open() == 5
     reasons = {"unknown_schema": 3, "bad_magic": 1, "null_value": 1}
     assert listed(city) == (reasons, {"open": 5}, {"0": 5})
     (shown,) = city.json("dlq", "show", RAW, "--pattern", "^not avro")["letters"]
@@ -104,6 +114,7 @@ def test_poison_is_replayed_once_after_the_fix_or_dropped_and_every_record_has_o
     assert (early["records"], early["left"]) == (1, 2)
     assert audited(city) == {"received": 6, "rejected": 6}
     assert listed(city) == (reasons, {"replayed": 1, "open": 5}, {"0": 4, "1": 1})
+    assert still_open() == 5
 
     # The cause is mended: the registry knows the schema, and the worker asks it anew.
     assert registry.register("RawReport", later) == unknown
@@ -114,6 +125,7 @@ def test_poison_is_replayed_once_after_the_fix_or_dropped_and_every_record_has_o
     assert again["records"] == 3
     whole = audited(city)
     assert whole == {"received": 9, "rejected": 6, "accepted": 2, "duplicate": 1}
+    assert still_open() == 2
 
     # Once more: nothing is open, hence nothing is sent.
     assert city.json(*replay)["records"] == 0
@@ -122,6 +134,7 @@ def test_poison_is_replayed_once_after_the_fix_or_dropped_and_every_record_has_o
     rest = city.json("dlq", "drop", RAW, "--actor", "on-call-1", "--reason", "a scanner's noise")
     assert rest["letters"] == {f"{RAW}.dlq": 2}
     assert listed(city) == ({}, {"replayed": 4, "dropped": 2}, {})
+    assert still_open() == OpenLetters(settings).look()[f"{RAW}.dlq"][0] == 0
     (dropped,) = city.json("dlq", "show", RAW, "--pattern", "^not avro")["letters"]
     assert (dropped["state"], dropped["actor"]) == ("dropped", "on-call-1")
     assert audited(city) == whole

@@ -11,6 +11,7 @@ import pytest
 from schemas.city import CityPack, load_city
 from schemas.codec import Codec
 from schemas.errors import QuanyuError
+from schemas.metrics import COLLECTORS
 from schemas.settings import Settings
 from streams.renew import PACK_FILE, Renewal
 from streams.worker import make_steps
@@ -57,6 +58,13 @@ class Worker:
     def told(self) -> dict[str, Any]:
         return dict(json.loads((self.home / PACK_FILE).read_text(encoding="utf-8")))
 
+    @property
+    def measured(self) -> tuple[list[str], float | None]:
+        """Versions that the metrics say are in service, and whether one was refused."""
+        found = [s for m in COLLECTORS.collect() for s in m.samples if s.name == "quanyu_pack_info"]
+        refused = COLLECTORS.get_sample_value("quanyu_pack_refused")
+        return [s.labels["version"] for s in found if s.value == 1], refused
+
 
 @pytest.fixture
 def worker(tmp_path: Path, codec: Codec) -> Worker:
@@ -74,6 +82,7 @@ def test_a_new_word_of_the_taxonomy_is_in_service_after_two_looks(worker: Worker
     assert worker.renewal.version != before
     assert worker.told["version"] == worker.renewal.version
     assert worker.told["refused"] == ""
+    assert worker.measured == ([worker.renewal.version], 0)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +105,13 @@ def test_what_cannot_be_taken_up_is_refused_by_name_and_the_old_pack_stays_until
     assert worker.steps == steps
     assert said in worker.told["refused"]
     assert worker.told["version"] == former
+    assert worker.measured == ([former], 1)
     worker.write(name, new, old)
     worker.write("taxonomy.csv", "井盖|井盖丢失", "井盖|井盖丢失|秋千")
     worker.look()
     assert worker.outcome() == "accepted"
     assert worker.told["refused"] == ""
+    assert worker.measured == ([worker.renewal.version], 0)
 
 
 def test_a_merge_policy_is_taken_up_and_a_wrong_one_named(worker: Worker) -> None:
