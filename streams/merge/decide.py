@@ -381,7 +381,7 @@ def to_seen(
         class_code, report["zone"], report["lon"], report["lat"], report["district_code"],
         report["grid_code"], title[:NAME_KEPT], report["address"][:NAME_KEPT],
         f"{title} {text}"[:TEXT_KEPT],
-        report["reporter_hash"], list(dict.fromkeys(tokens)), device,
+        "" if device else report["reporter_hash"], list(dict.fromkeys(tokens)), device,
         report["alarm_state"], building, part, also=also,
         urgent=bool(report.get("urgent")),
     )  # fmt: skip

@@ -228,10 +228,7 @@ class Placer:
             return Verdict(
                 event_id(seen.id), "recurrence", score, f"{reason}; was closed", recurs_of=event.id
             )
-        relation = "co_report"
-        if seen.reporter and seen.reporter in event.reporters:
-            alike = jaccard(character_pairs(seen.words), character_pairs(event.words))
-            relation = "urge" if alike >= SAME_WORDS else "supplement"
+        relation = _relation(seen, event, event.reporters)
         return Verdict(event.id, relation, score, reason, teaches=teaches)
 
     def _by_alarm(self, state: MergeState, seen: Seen, rule: Rule) -> Verdict | None:
@@ -675,6 +672,8 @@ class Placer:
         event.urgent -= seen.urgent
         if seen.relation in REPEATED:
             event.priority -= 1
+        elif seen.reporter in event.reporters[1:]:
+            event.reporters.remove(seen.reporter)
         for token, at, report in event.tokens:
             if report == seen.rank and state.holders.get(token) == (at, report, event.id):
                 del state.holders[token]
@@ -710,6 +709,7 @@ class Placer:
         event = state.events.get(first.event)
         learnt = _learnt_from(first, event)
         self._push_concerned(state, first, queue, queued, first.opener, [(event, learnt)])
+        changed = {first.event} if first.reporter else set()
         while queue:
             _, _, identity = heapq.heappop(queue)
             queued.discard(identity)
@@ -741,11 +741,49 @@ class Placer:
             self._apply(state, seen, verdict, self._own_places(seen), changes)
             if seen.event != before:
                 moved(state, seen, before)
+            if seen.reporter:
+                changed.update((before, seen.event))
             event = state.events.get(seen.event)
             told = [(left, forgotten), (event, _learnt_from(seen, event))]
             self._push_concerned(state, seen, queue, queued, opened != opens, told)
             if left is not None and not left.count:
                 left.merged_into = seen.event or None
+        for identity in sorted(changed & state.events.keys()):
+            self._hear_again(state, state.events[identity], changes)
+
+    @staticmethod
+    def _hear_again(state: MergeState, event: OpenEvent, changes: Changes) -> None:
+        """Tell anew which young reports of an event are of somebody who was heard before them.
+
+        Who was heard first by a young report may have been heard by another before; who was heard by none of
+        them was heard by an old one.
+        """
+        found = state.young_at.since(state.stream_time - HORIZON_MS)
+        young = [
+            seen
+            for seen in chain.from_iterable(places.get(event.id, ()) for places in found)
+            if seen.reporter and seen.event == event.id and seen.id in state.young
+        ]
+        young.sort(key=lambda seen: (seen.at, seen.rank))
+        firsts = {
+            seen.reporter for seen in young if seen.relation not in REPEATED and not seen.by_hand
+        }
+        # The opener's stays the first.
+        heard = event.reporters[:1]
+        heard += [reporter for reporter in event.reporters[1:] if reporter not in firsts]
+        for seen in young:
+            if seen.opener or seen.by_hand:
+                continue
+            relation = _relation(seen, event, heard)
+            if relation not in REPEATED and len(heard) < REPORTERS_KEPT:
+                heard.append(seen.reporter)
+            if relation != seen.relation:
+                event.priority += (relation in REPEATED) - (seen.relation in REPEATED)
+                event.version += 1
+                seen.relation = relation
+                changes.events[event.id] = event
+                changes.reports[seen.id] = seen
+        event.reporters = heard
 
     def _push_concerned(
         self,
@@ -988,6 +1026,14 @@ def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:
 def moved(state: MergeState, seen: Seen, before: str) -> None:
     """Note that a young report went from one event to another."""
     state.young_at.move(seen, before, seen.event)
+
+
+def _relation(seen: Seen, event: OpenEvent, heard: Iterable[str]) -> str:
+    """What a report is to the event that it joins, by whom ``heard`` has."""
+    if not seen.reporter or seen.reporter not in heard:
+        return "co_report"
+    alike = jaccard(character_pairs(seen.words), character_pairs(event.words))
+    return "urge" if alike >= SAME_WORDS else "supplement"
 
 
 def _apart(seen: Seen, event: OpenEvent) -> bool:

@@ -81,7 +81,7 @@ class Desk:
 
     def together(self) -> dict[str, frozenset[str]]:
         found = defaultdict(set)
-        for report, event in in_force(self.links).items():
+        for report, (event, _) in in_force(self.links).items():
             found[event].add(report)
         counts = {e: v["report_count"] for e, v in self.versions.items() if v["report_count"]}
         assert counts == {event: len(members) for event, members in found.items()}
