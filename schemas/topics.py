@@ -70,6 +70,23 @@ def beside_topics() -> dict[str, str]:
     return {name: entry["beside"] for name, entry in topics.items() if "beside" in entry}
 
 
+def deciding_agents(topics: Iterable[str]) -> dict[str, str]:
+    """Topic → the agent that decides it, or its own name when none of ours does.
+
+    Raw topics of channels that are not known here are intake's too: workers are restarted one after another.
+    """
+    document = _document()
+    raw = document["channels"]["name"].partition("{")[0]
+
+    def agent(topic: str) -> str:
+        entry = document["topics"].get(topic, {})
+        if topic.startswith(raw):
+            entry = document["channels"]
+        return agent(entry["beside"]) if "beside" in entry else entry.get("agents", [topic])[0]
+
+    return {topic: agent(topic) for topic in topics}
+
+
 def load_topics(settings: Settings) -> list[TopicSpec]:
     """Every topic of this installation: raw topics per channel, dead letters, state."""
     document = _document()

@@ -35,7 +35,7 @@ def batch_agent(
     topics = [*topics, *beside]
     for topic in topics:
         app.batch_topics[topic] = Limits(max_records, max_bytes)
-    ledger: Ledger[S] = Ledger(settings, app.conf.id, step, beside)
+    ledger: Ledger[S] = Ledger(settings, app.conf.id, step, topics, beside)
 
     async def decide(stream: Any) -> None:
         async for batch in stream:

@@ -1,8 +1,7 @@
-"""Which worker gets which partition: what is decided with one state goes to one worker.
+"""Which worker gets which partition: what is decided in one transaction goes to one worker.
 
-aiokafka's round robin deals out partitions one by one. It puts partition n of a topic and of the topic beside
-it on one worker only for some numbers of workers: with three, five, six or seven workers for the eight
-partitions of ``topics.yaml`` they came apart, and no worker could run. Here the pair is dealt out as one.
+An agent owns a part, one partition number of all topics that it decides (:mod:`streams.ledger`). aiokafka's
+round robin deals out partitions one by one, which tears parts apart; here each is dealt out as one.
 """
 
 from collections import defaultdict
@@ -15,11 +14,11 @@ from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberMetadata,
 )
 
-from schemas.topics import beside_topics
+from schemas.topics import deciding_agents
 
 
 class TogetherAssignor(RoundRobinPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
-    """Round robin over partitions with those beside them.
+    """Round robin over the parts of the agents.
 
     Keeps the name of round robin, by which the members of a group agree on a way: whoever leads decides, so
     that an older worker may be a member while workers are upgraded one by one.
@@ -29,27 +28,22 @@ class TogetherAssignor(RoundRobinPartitionAssignor):  # type: ignore[misc]  # ai
     def assign(
         cls, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
-        """Member → its partitions; a member gets only what it subscribed to."""
-        beside = beside_topics()
+        """Member → its partitions; a member gets only what it subscribed to, a part one member.
+
+        Where no member reads all topics of a part, one that reads most of them gets these.
+        """
         subscribed = {name: set(member.subscription) for name, member in members.items()}
-        topics = set().union(*subscribed.values())
-        together: dict[tuple[str, int], set[str]] = defaultdict(set)
-        for topic in topics:
-            home = beside.get(topic, topic)
+        parts: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for topic, agent in deciding_agents(set().union(*subscribed.values())).items():
             for partition in cluster.partitions_for_topic(topic) or ():
-                together[home if home in topics else topic, partition].add(topic)
+                parts[agent, partition].add(topic)
         given: dict[str, dict[str, list[int]]] = {name: defaultdict(list) for name in members}
         names, turn = sorted(members), 0
-        for (_, partition), unit in sorted(together.items()):
-            taker = next(
-                (name for k in range(len(names))
-                 if unit <= subscribed[name := names[(turn + k) % len(names)]]),
-                None,
-            )  # fmt: skip
-            if taker is None:  # no member reads all of it: an older or a wrongly configured one
-                continue
+        for (_, partition), topics in sorted(parts.items()):
+            in_turn = names[turn:] + names[:turn]
+            taker = max(in_turn, key=lambda name: len(topics & subscribed[name]))
             turn = names.index(taker) + 1
-            for topic in sorted(unit):
+            for topic in sorted(topics & subscribed[taker]):
                 given[taker][topic].append(partition)
         return {
             name: ConsumerProtocolMemberAssignment(cls.version, sorted(of.items()), b"")

@@ -1,5 +1,6 @@
 """What the stream is made of: a batch of consecutive records of one partition, and what it causes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -37,6 +38,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values."""
+        return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+
     def since(self, position: int) -> "Batch":
         """The records at or above ``position``; the batch itself when none lies below."""
         if not self.offsets or self.offsets[0] >= position:
@@ -51,6 +57,29 @@ class Batch:
             self.timestamps[start:],
             self.headers[start:],
         )
+
+
+def joined(batches: Iterable[Batch]) -> Batch | None:
+    """Batches of one partition, each behind the one before, as one; None when they hold no record.
+
+    Of what is in several of them, as after a reading anew, the first is taken.
+    """
+    runs: list[Batch] = []
+    for batch in batches:
+        fresh = batch.since(runs[-1].last + 1) if runs else batch
+        if len(fresh):
+            runs.append(fresh)
+    if len(runs) < 2:
+        return runs[0] if runs else None
+    return Batch(
+        runs[0].topic,
+        runs[0].partition,
+        [key for run in runs for key in run.keys],
+        [value for run in runs for value in run.values],
+        [offset for run in runs for offset in run.offsets],
+        [instant for run in runs for instant in run.timestamps],
+        [headers for run in runs for headers in run.headers],
+    )
 
 
 class Output(NamedTuple):

@@ -1,6 +1,7 @@
-"""Partitions that share a state go to one worker, whatever the number of workers."""
+"""Partitions that are decided in one transaction go to one worker, whatever the number of workers."""
 
 import inspect
+from collections import Counter
 from typing import cast
 
 import pytest
@@ -9,7 +10,7 @@ from aiokafka.cluster import ClusterMetadata
 
 from schemas.channels import channel_names
 from schemas.settings import Settings
-from schemas.topics import beside_topics, load_topics, raw_topic
+from schemas.topics import load_topics, raw_topic
 from streams.assign import TogetherAssignor
 
 PARTITIONS = {
@@ -54,18 +55,18 @@ def owners(
 
 @pytest.mark.parametrize("environment", PARTITIONS)
 @pytest.mark.parametrize("workers", range(1, 12))
-def test_pairs_stay_together_and_the_rest_is_dealt_out_evenly(
-    environment: str, workers: int
-) -> None:
+def test_a_part_stays_whole_and_parts_are_dealt_out_evenly(environment: str, workers: int) -> None:
     partitions = PARTITIONS[environment]
     found = owners(partitions, {f"worker-{n}": list(partitions) for n in range(workers)})
     assert found.keys() == {(t, n) for t, count in partitions.items() for n in range(count)}
-    for topic, home in beside_topics().items():
-        for number in range(partitions[home]):
-            assert found[topic, number] == found[home, number]
-    for topic in (*MERGE, *DISPATCH):
-        held = [list(found.values()).count(name) for name in set(found.values())]
-        assert max(held) - min(held) <= 4, topic
+    parts = {
+        (agent, number): {found[topic, number] for topic in topics}
+        for agent, topics in enumerate((INTAKE, MERGE, DISPATCH))
+        for number in range(partitions[topics[0]])
+    }
+    assert all(len(members) == 1 for members in parts.values())
+    held = Counter(name for members in parts.values() for name in members)
+    assert max(held.values()) - min(held.values()) <= 1
 
 
 def test_agents_that_are_scaled_each_by_itself_get_their_own_topics() -> None:
@@ -76,14 +77,25 @@ def test_agents_that_are_scaled_each_by_itself_get_their_own_topics() -> None:
     found = owners(partitions, subscriptions)
     assert len(found) == sum(partitions.values())
     for (topic, number), name in found.items():
-        assert topic in subscriptions[name]
-        assert found[beside_topics().get(topic, topic), number] == name
+        first = next(topics[0] for topics in (INTAKE, MERGE, DISPATCH) if topic in topics)
+        assert found[first, number] == name
 
 
 def test_an_older_worker_that_does_not_know_the_topic_beside_gets_no_half_of_a_pair() -> None:
     partitions = PARTITIONS["production"]
     found = owners(partitions, {"new": [*MERGE], "old": ["reports"]})
     assert set(found.values()) == {"new"}
+
+
+def test_while_one_worker_knows_a_new_channel_and_another_still_an_old_one_parts_stay_whole() -> (
+    None
+):
+    partitions = {**PARTITIONS["local"], "reports.raw.new": 2}
+    found = owners(
+        partitions, {"new": [*INTAKE[1:], "reports.raw.new"], "old": INTAKE, "older": INTAKE[1:]}
+    )
+    for number in range(2):
+        assert {found.get((topic, number)) for topic in INTAKE[1:]} in ({"new"}, {"old"})
 
 
 def test_the_consumer_still_reads_its_assignors_at_start() -> None:
