@@ -2,6 +2,10 @@
 
 const LIMIT_MS = 15000;
 const BACKOFF_LIMIT_S = 15;
+/** How long to wait after so many failures in a row, seconds. */
+export const backoff = (failures) => Math.min(BACKOFF_LIMIT_S, 2 ** failures);
+//: What is worth asking again only after so long may take long (KPIs).
+const DEAR_REFRESH_S = 30;
 
 export async function ask(path, parameters = {}) {
   const url = new URL(path, location.href);
@@ -12,11 +16,36 @@ export async function ask(path, parameters = {}) {
   return body;
 }
 
+/** Askers that share nothing but what is drawn: what takes long never keeps what is quick waiting. */
+export class Askers {
+  constructor(queries, { round, parameters, ...hooks }) {
+    const troubles = [];
+    const lane = (quick, i) => new Asker(
+      Object.fromEntries(Object.entries(queries).filter(([, refresh_s]) => (refresh_s < DEAR_REFRESH_S) === quick)),
+      { ...hooks, parameters: { ...parameters }, round: (trouble, wait_s) => { troubles[i] = { trouble, wait_s }; round(troubles.find((one) => one?.trouble) ?? { trouble: "", wait_s }); } });
+    this.lanes = [true, false].map(lane);
+  }
+
+  get running() { return this.lanes[0].running; }
+
+  show(parameters, names) {
+    for (const one of this.lanes) {
+      const own = names?.filter((name) => one.queries.has(name));
+      // What it has not, it need not ask again.
+      if (own && !own.length) one.go(); else one.show(parameters, own);
+    }
+  }
+
+  go() {
+    for (const one of this.lanes) one.go();
+  }
+}
+
 /** Asks each query when it is due and `wanted(query)`. `hear(query, rows, at)`, `fail(query)`, `round(problem)` draw. */
-export class Asker {
-  constructor(queries, { hear, fail, round, wanted }) {
+class Asker {
+  constructor(queries, { hear, fail, round, wanted, parameters }) {
     this.queries = new Map(Object.entries(queries).map(([name, refresh_s]) => [name, { refresh_s, due: 0, text: "" }]));
-    Object.assign(this, { hear, fail, round, wanted, parameters: {}, failures: 0, running: false, generation: 0 });
+    Object.assign(this, { hear, fail, round, wanted, parameters, failures: 0, running: false, generation: 0 });
     document.addEventListener("visibilitychange", () => document.hidden || this.go());
   }
 
@@ -37,8 +66,8 @@ export class Asker {
     } finally {
       this.running = false;
       const next = Math.min(...this.asked().map(([, query]) => query.due));
-      // While hidden nothing is asked; coming back asks at once.
-      if (!document.hidden) this.timer = setTimeout(() => this.go(), Math.max(200, next - Date.now()));
+      // While hidden nothing is asked, nor while nothing is wanted; coming back asks at once.
+      if (!document.hidden && next < Infinity) this.timer = setTimeout(() => this.go(), Math.max(200, next - Date.now()));
     }
   }
 
@@ -63,7 +92,7 @@ export class Asker {
     if (generation !== this.generation) return;
     const failed = due.filter((name) => !answer || answer.tiles[name].error);
     this.failures = failed.length ? this.failures + 1 : 0;
-    const wait_s = Math.min(BACKOFF_LIMIT_S, 2 ** this.failures);
+    const wait_s = backoff(this.failures);
     for (const name of due) {
       const query = this.queries.get(name);
       if (failed.includes(name)) {

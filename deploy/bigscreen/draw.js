@@ -2,6 +2,7 @@
 
 import { openChannel, openEvent } from "./drawer.js";
 import { HANDLING } from "./handling.js";
+import { channelIcon } from "./icons.js";
 import { drawAreas, drawPoints } from "./map.js";
 import { $, bars, curve, element, numbers } from "./parts.js";
 import * as words from "./words.js";
@@ -47,7 +48,7 @@ export const DRAW = {
     const shown = [...rows, ...ownChannels().filter((name) => !found.has(name))
       .map((name) => ({ channel: name, reports: 0, last_5_min: 0 }))];
     bars("channels", shown, (row) => ({
-      key: row.channel, label: words.channelName(row.channel), value: row.reports,
+      key: row.channel, icon: () => channelIcon(row.channel), label: words.channelName(row.channel), value: row.reports,
       sub: row.last_5_min ? `+${words.brief(row.last_5_min)}` : "—", subClass: "second",
       colour: channelColour(row.channel),
       open: () => row.reports && drill("by_channel", "reports", row, `${words.channelName(row.channel)} 报件`),
@@ -74,7 +75,7 @@ export const DRAW = {
       return;
     }
     const head = element("div", null, "row head");
-    head.append(...[["案件", ""], ["时间", ""], ["位置", "wide"], ["区县", "wide"], ["报件", "n"], ["阶段", ""]]
+    head.append(element("i"), ...[["案件", ""], ["时间", ""], ["位置", "wide"], ["区县", "wide"], ["报件", "n"], ["阶段", ""]]
       .map(([text, kind]) => element("span", text, kind)));
     const before = new Set([...list.children].map((line) => line.dataset.key).filter(Boolean));
     list.replaceChildren(head, ...rows.map((row) => {
@@ -82,8 +83,10 @@ export const DRAW = {
       line.dataset.key = row.event_id;
       if (before.size && !before.has(row.event_id)) line.classList.add("new");
       const stage = words.stateName(row.order_state || row.status);
+      line.append(channelIcon(row.first_channel));
+      line.title = words.channelName(row.first_channel);
       for (const [text, kind] of [[row.title || words.className(row.class_code), ""], [words.moment(row.opened_at), "second"],
-        [row.address || "—", "wide"], [words.districtName(row.district_code), "wide second"],
+        [row.address || "—", "wide"], [words.shortName(words.districtName(row.district_code)), "wide second"],
         [words.exact(row.report_count), "n"], [stage, "second"]]) {
         const span = element("span", text, kind);
         span.title = text;

@@ -1,12 +1,14 @@
 // The drawer: the rows behind a number, and one event with why, its reports and its orders.
 
 import { ask } from "./ask.js";
+import { channelIcon } from "./icons.js";
 import { showPlace } from "./map.js";
 import { $, element } from "./parts.js";
+import { photos } from "./photos.js";
 import * as words from "./words.js";
 
 const PAGE = 200;
-const HIDDEN = new Set(["total", "source_topic", "source_partition", "source_offset", "unit_code", "decided_at", "role"]);
+const HIDDEN = new Set(["total", "source_topic", "source_partition", "source_offset", "unit_code", "decided_at", "role", "photos"]);
 let opener = null;
 let turn = 0;
 
@@ -80,6 +82,7 @@ export async function openEvent(id) {
     if (!current()) return;
     $("#drawer-body").replaceChildren(
       ...whole,
+      ...photos(pictures(reports.rows, orders.rows)),
       element("h3", `报件 ${reports.rows.length} 份：为何归入本事件`), filled(reports.rows.map(shownReport)),
       element("h3", `工单与流转 ${orders.rows.length} 步`), filled(orders.rows),
       element("p", `事件号 ${id}`, "small"));
@@ -113,6 +116,15 @@ async function facts(row, reports, orders) {
     made.push(button);
   }
   return made;
+}
+
+/** Each photo once, with who sent it and when: those of reports, then those of the work. */
+function pictures(reports, orders) {
+  const found = new Map();
+  const add = (digest, note) => found.set(digest || found.size, found.get(digest) ?? { digest, note });
+  for (const row of reports) for (const digest of row.photos) add(digest, `${words.channelName(row.channel)} ${words.moment(row.received_at)}`);
+  for (const row of orders) for (const digest of row.photos ?? []) add(digest, `${words.cell("action", row.action)} ${words.moment(row.at)}`);
+  return [...found.values()];
 }
 
 /** The columns that say why; class, grid and their grounds stand above for the event. */
@@ -158,6 +170,8 @@ function fill(table, rows) {
         const link = element("button", text, "link");
         link.addEventListener("click", () => openEvent(row[key]));
         td.append(link);
+      } else if (key === "channel" || key === "first_channel") {
+        td.append(channelIcon(row[key]), text);
       } else {
         td.textContent = text;
       }

@@ -58,6 +58,9 @@ export const HANDLING = {
       $(`#quality [data-rate=${column}]`).textContent = value === null ? "—" : words.percent(value);
       $(`#quality [data-formula=${column}]`).textContent = formula;
     };
+    for (const [column, value] of [["on_time", row.on_time_rate], ["satisfied", row.satisfaction_rate]]) {
+      $(`#quality [data-meter=${column}]`).style.width = `${100 * (value ?? 0)}%`;
+    }
     rate("on_time", row.on_time_rate, row.due ? `${day}到期` : `${day}尚无到期的工单`);
     rate("satisfied", row.satisfaction_rate, row.rated ? `${day}回访` : `${day}尚无有效回访`);
     for (const [column, title] of [["on_time", "按期办结的工单"], ["due", "到期工单"], ["satisfied", "满意的回访"],
@@ -72,9 +75,11 @@ export const HANDLING = {
   },
 
   ranking(rows, { day }) {
+    // As many as there are centres stand side by side: a wall has no hand that scrolls.
+    $("#ranking .list").classList.toggle("two", rows.length <= 16);
     bars("ranking", rows, (row) => ({
-      key: row.code, label: words.placeName(row.code), value: row.score ?? 0, text: row.score === null ? "—" : row.score.toFixed(1),
-      sub: row.rank === null ? "样本少" : `第 ${row.rank}`, subClass: "second",
+      key: row.code, label: words.shortName(words.placeName(row.code)), value: row.score ?? 0, text: row.score === null ? "—" : row.score.toFixed(1),
+      sub: row.rank === null ? "样本少" : String(row.rank), subClass: "second",
       open: () => openRows(`当日得分 · ${words.placeName(row.code)}`, "day_scores", { by: row.by, code: row.code, ...(day ? { day } : {}) }, row.kpis),
     }), "今日尚无可评分的工单");
     for (const line of document.querySelectorAll("#ranking .row")) {
@@ -115,8 +120,9 @@ export const HANDLING = {
     const found = new Map(rows.map((row) => [row.since, row.level_cm]));
     const times = Array.from({ length: 36 }, (_, i) => first + i * step);
     $("#water").hidden = !rows.length;
+    const most = Math.max(0, ...rows.map((row) => row.level_cm));
     curve($("#water"), [{ name: "最高水位", kind: "now", values: times.map((time) => found.get(time) ?? null) }], {
-      labels: times.map((time) => words.clock(time).slice(0, 5)), unit: " cm", step: 36 });
+      labels: times.map((time) => words.clock(time).slice(0, 5)), legend: `近 6 小时告警水位，最高 ${words.brief(most)} cm` });
   },
 };
 

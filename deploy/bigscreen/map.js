@@ -132,7 +132,7 @@ function fit() {
     view.x = wide / 2 - (view.k * (box[0] + box[2])) / 2;
     view.y = high / 2 - (view.k * (box[1] + box[3])) / 2;
   }
-  ground = signs = null;
+  ground = signs = labels = null;
   paint();
 }
 
@@ -248,36 +248,46 @@ function labelled() {
     const red = shining.filter((row) => row.light === "red").length;
     return {
       area, label: `${words.shortName(area.name)}${found.get(area.code) ? ` ${words.brief(found.get(area.code))}` : ""}`,
-      marks: [red ? [`▲${red}`, "--red"] : null, shining.length > red ? [`●${shining.length - red}`, "--yellow"] : null].filter(Boolean),
+      marks: [[triangle, red, "--red"], [disc, shining.length - red, "--yellow"]].filter(([, n]) => n).map(([form, n, colour]) => ({ form, text: words.brief(n), colour })),
     };
   });
 }
+
+const triangle = (pen, x, y, size) => { pen.moveTo(x, y); pen.lineTo(x + size, y); pen.lineTo(x + size / 2, y - size * 0.9); pen.closePath(); };
+const disc = (pen, x, y, size) => pen.arc(x + size / 2, y - size * 0.45, size / 2, 0, 7);
 
 function drawLabels(pen) {
   labels ??= labelled();
   const em = parseFloat(getComputedStyle(document.documentElement).fontSize);
   const colours = Object.fromEntries(["--text", "--red", "--yellow"].map((name) => [name, style(name)]));
   const taken = [];
-  pen.font = `${Math.max(12, 0.85 * em)}px ${getComputedStyle(document.body).fontFamily}`;
-  pen.textAlign = "center";
+  const size = Math.max(12, 0.85 * em);
+  pen.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
   pen.lineWidth = 3;
   pen.lineJoin = "round";
   pen.strokeStyle = style("--ground");
-  for (const { area, label, marks } of labels) {
+  for (const one of labels) {
+    const { area, label, marks } = one;
+    one.wide ??= pen.measureText(label).width;
+    for (const mark of marks) mark.wide ??= 1.05 * size + pen.measureText(mark.text).width;
+    const below = marks.reduce((sum, mark) => sum + mark.wide, (marks.length - 1) * 0.6 * size);
     const [x, y] = [((area.box[0] + area.box[2]) / 2) * view.k + view.x, ((area.box[1] + area.box[3]) / 2) * view.k + view.y];
-    const [w, h] = [(label.length * em) / 2, em * (marks.length ? 2.1 : 1.1)];
-    const box = [x - w, y - em, x + w, y - em + h];
+    const [w, h] = [Math.max(one.wide, below) / 2, size * (marks.length ? 2.3 : 1.2)];
+    const box = [x - w, y - size, x + w, y - size + h];
     if (taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) continue;
     taken.push(box);
-    pen.fillStyle = colours["--text"];
-    pen.strokeText(label, x, y);
-    pen.fillText(label, x, y);
-    marks.forEach(([text, colour], i) => {
-      const dx = marks.length === 2 ? (i ? 1.2 : -1.2) * em : 0;
+    const write = (text, at, line, colour) => { pen.strokeText(text, at, line); pen.fillStyle = colour; pen.fillText(text, at, line); };
+    write(label, x - one.wide / 2, y, colours["--text"]);
+    let left = x - below / 2;
+    for (const { form, text, colour, wide } of marks) {
+      pen.beginPath();
+      form(pen, left, y + 1.15 * size, 0.8 * size);
+      pen.stroke();
       pen.fillStyle = colours[colour];
-      pen.strokeText(text, x + dx, y + em);
-      pen.fillText(text, x + dx, y + em);
-    });
+      pen.fill();
+      write(text, left + 0.95 * size, y + 1.15 * size, colours[colour]);
+      left += wide + 0.6 * size;
+    }
   }
 }
 
@@ -363,7 +373,7 @@ function list() {
   const rows = [...known, ...areas.filter((area) => !known.some((row) => row.code === area.code))
     .map((area) => ({ code: area.code, events: 0, open: 0 }))].slice(0, 300);
   bars("map", rows, (row) => ({
-    key: row.code, label: row.code === here().code || !row.code ? "未细分到下级" : words.placeName(row.code), value: row.events, text: counts ? undefined : "…",
+    key: row.code, label: row.code === here().code || !row.code ? "未细分到下级" : words.shortName(words.placeName(row.code)), value: row.events, text: counts ? undefined : "…",
     open: () => row.events && context.drill("map_areas", "events", row, `${words.placeName(row.code || here().code)} 事件`, parameters()),
   }), "此处今日尚无事件");
   for (const line of document.querySelectorAll("#map .row[data-key]")) {
@@ -395,6 +405,9 @@ export function drawAreas(rows, given) {
   context = given;
   if (rows.length && rows[0].parent !== here().code) return; // of where the map stood before
   counts = rows;
+  const most = Math.max(0, ...rows.map((row) => row.events));
+  $("#map .legend b").textContent = words.brief(most);
+  $("#map .legend").hidden = !most;
   ground = signs = labels = null;
   list();
   paint();

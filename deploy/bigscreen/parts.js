@@ -65,9 +65,10 @@ export function bars(block, rows, make, whenEmpty) {
   const made = rows.map(make);
   const most = Math.max(1, ...made.map((row) => row.value));
   const kept = new Map([...list.querySelectorAll(".row")].filter((line) => line.dataset.key).map((line) => [line.dataset.key, line]));
-  list.replaceChildren(...made.map(({ key, label, value, text, sub, subClass, colour, open }) => {
-    const line = kept.get(key) ?? barLine(key);
-    $(".label", line).textContent = label;
+  list.replaceChildren(...made.map(({ key, icon, label, value, text, sub, subClass, colour, open }) => {
+    const line = kept.get(key) ?? barLine(key, icon);
+    // As its own node, so that a sign before it stays.
+    $(".label", line).lastChild.data = label;
     line.title = `${label} ${words.exact(value)}`;
     $(".bar i", line).style.width = `${(100 * value) / most}%`;
     $(".bar i", line).style.background = colour ?? "";
@@ -81,28 +82,48 @@ export function bars(block, rows, make, whenEmpty) {
   }));
 }
 
-function barLine(key) {
+/** What would show half a row shows none of it, however high it is; it scrolls by rows. */
+export function wholeRows(list) {
+  const cut = () => {
+    const row = $(".row", list);
+    const rest = row && list.scrollHeight > list.clientHeight + 1 ? list.clientHeight % row.offsetHeight : 0;
+    list.style.clipPath = rest ? `inset(0 0 ${rest}px 0)` : "";
+  };
+  new ResizeObserver(cut).observe(list);
+  new MutationObserver(cut).observe(list, { childList: true });
+}
+
+function barLine(key, icon) {
   const line = element("button", null, "row");
   line.dataset.key = key;
   const bar = element("span", null, "bar");
   bar.append(element("i"));
-  line.append(element("span", "", "label"), bar, element("span", "", "n"), element("span", "", "sub"));
+  const label = element("span", null, "label");
+  label.append(...[icon?.(), document.createTextNode("")].filter(Boolean));
+  line.append(label, bar, element("span", "", "n"), element("span", "", "sub"));
   line.addEventListener("click", () => line.drill?.());
   return line;
 }
 
-/** Lines over equal steps in an SVG that fills its box; what is null is a gap. `pick(index)` on a click. */
-export function curve(target, series, { labels, pick, unit, last, step }) {
+/**
+ * Lines over equal steps in an SVG that fills its box; what is null is a gap. `pick(index)` on a click, `legend`: a text
+ * before it or nothing, each `step` has its label below.
+ */
+export function curve(target, series, { labels, pick, last, step = 6, legend }) {
   const [wide, high] = [600, 120];
   const most = Math.max(1, last?.value ?? 0, ...series.flatMap((line) => line.values.filter((value) => value !== null)));
   const length = series[0].values.length;
   const x = (i) => (wide * (i + 0.5)) / length;
   const y = (value) => high - 4 - ((high - 10) * value) / most;
   const svg = shape("svg", { viewBox: `0 0 ${wide} ${high}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  for (let i = 0; i < length; i += 6) svg.append(shape("line", { x1: x(i), x2: x(i), y1: 0, y2: high, class: "rule" }));
+  for (let i = 0; i < length; i += step) svg.append(shape("line", { x1: x(i), x2: x(i), y1: 0, y2: high, class: "rule" }));
   for (const line of series) {
-    const path = line.values.map((value, i) => (value === null ? "" : `${i && line.values[i - 1] !== null ? "L" : "M"}${x(i)} ${y(value)}`)).join("");
-    if (path) svg.append(shape("path", { d: path, class: `line ${line.kind}` }));
+    for (const run of runs(line.values)) {
+      const path = run.map((i) => `${x(i)} ${y(line.values[i])}`).join("L");
+      if (line.kind === "now") svg.append(shape("path", { d: `M${x(run[0])} ${high}L${path}L${x(run.at(-1))} ${high}Z`, class: "under" }));
+      // One value alone has no line, but a place.
+      svg.append(shape("path", { d: `M${path}${run.length === 1 ? "h0" : ""}`, class: `line ${line.kind}` }));
+    }
   }
   if (last !== undefined) svg.append(shape("path", { d: `M${x(last.at)} ${y(last.value)}h0`, class: "dot" }));
   for (let i = 0; pick && i < length; i += 1) {
@@ -114,11 +135,28 @@ export function curve(target, series, { labels, pick, unit, last, step }) {
     svg.append(zone);
   }
   const axis = element("p", null, "axis");
-  axis.append(...labels.filter((_, i) => i % (step ?? 6) === 0).map((label) => element("span", label)), element("span", `最高 ${words.brief(most)}${unit ?? ""}`));
-  target.replaceChildren(svg, axis);
+  for (let i = 0; i < length; i += step) {
+    const label = element("span", labels[i]);
+    label.style.left = `${(100 * (i + 0.5)) / length}%`;
+    axis.append(label);
+  }
+  const key = element("p", null, "legend");
+  key.append(...(legend ? [element("span", legend)]
+    : [...series.map((line) => element("span", line.name, line.kind)), element("span", `最高 ${words.brief(most)}`)]));
+  target.replaceChildren(key, svg, axis);
 }
 
-function shape(tag, attributes) {
+/** Places of values that follow each other without a gap. */
+function runs(values) {
+  const found = [];
+  values.forEach((value, i) => {
+    if (value === null) return;
+    if (i && values[i - 1] !== null) found.at(-1).push(i); else found.push([i]);
+  });
+  return found;
+}
+
+export function shape(tag, attributes) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;

@@ -1,11 +1,11 @@
 // 一屏观全域: asks named queries, draws what changed, and says when it cannot.
 
-import { Asker, ask } from "./ask.js";
+import { Askers, ask, backoff } from "./ask.js";
 import { DRAW, drawChannels } from "./draw.js";
 import { close, openRows } from "./drawer.js";
 import { runClocks } from "./handling.js";
 import { parameters as mapParameters, repaint, startMap } from "./map.js";
-import { $ } from "./parts.js";
+import { $, wholeRows } from "./parts.js";
 import { savePicture } from "./picture.js";
 import * as words from "./words.js";
 
@@ -87,7 +87,7 @@ function fail(name, error) {
   $(".state", block).title = error ?? "连不上服务";
 }
 
-function round(trouble, wait_s) {
+function round({ trouble, wait_s }) {
   if (trouble && !state.trouble) state.troubleSince = state.at;
   state.trouble = trouble;
   const since = `自 ${words.clock(state.troubleSince)} 起，画面为此前数据，${wait_s} 秒内自动重试`;
@@ -103,7 +103,8 @@ function banner(text, warn) {
 }
 
 /** How far behind the pipeline is, and who is silent: as the monitor says, also while the database is down. */
-async function watchStatus() {
+async function watchStatus(failures = 0) {
+  let failed = 0;
   if (!document.hidden) {
     try {
       const { at, backlog, channels } = await ask("/api/status");
@@ -111,20 +112,21 @@ async function watchStatus() {
       state.late = late ? `■ 链路积压 ${words.exact(backlog.records)} 条，最早一条已等 ${words.duration(1000 * backlog.oldest_s)}` : "";
       drawChannels(channels, at);
     } catch {
+      failed = failures + 1;
       state.late = ""; // unreachable: the asker says so
       drawChannels(null, state.at);
     }
   }
-  setTimeout(watchStatus, STATUS_EVERY_MS);
+  setTimeout(() => watchStatus(failed), failed ? 1000 * backoff(failed) : STATUS_EVERY_MS);
 }
 
 async function described() {
-  for (;;) {
+  for (let failures = 1; ; failures += 1) {
     try {
       return await Promise.all([ask("/api/city"), ask("/api/queries"), ask("tiles.json")]);
     } catch {
       banner("● 连不上服务，自动重试中", true);
-      await new Promise((done) => { setTimeout(done, 2000); });
+      await new Promise((done) => { setTimeout(done, 1000 * backoff(failures)); });
     }
   }
 }
@@ -154,8 +156,7 @@ async function start() {
     const block = state.blockOf.get(name);
     return !block.classList.contains("block") || block.offsetParent !== null;
   };
-  const asker = new Asker(asked, { hear, fail, round, wanted });
-  asker.parameters = { by: "centre", ...mapParameters() };
+  const asker = new Askers(asked, { hear, fail, round, wanted, parameters: { by: "centre", ...mapParameters() } });
 
   const today = () => words.day(state.at);
   Object.assign($("#day"), { value: today(), max: today() });
@@ -181,6 +182,7 @@ async function start() {
       asker.show({ by: choice.dataset.by }, ["ranking"]);
     });
   }
+  for (const list of document.querySelectorAll("#lights .list, #latest .list, #ranking .list, #classes .list")) wholeRows(list);
   theme();
   $("#save").addEventListener("click", () => savePicture(`${document.title} ${words.moment(state.until || state.at).replace(":", "")}`));
   $("#drawer-close").addEventListener("click", close);

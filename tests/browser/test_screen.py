@@ -1,19 +1,24 @@
 """The screen in a real browser: it equals its queries, follows them, and survives its database."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from PIL import Image
 
+from connectors.forms import keep
 from deploy.monitor import FROM_KAFKA
+from deploy.people import add_person
 from deploy.silence import SILENT_GAPS
 from schemas.channels import load_channels
 from tests.browser.city_screen import Screen, opened, shown
-from tests.browser.pictures import CHROMIUM, SIZES, ready
+from tests.browser.pictures import CHROMIUM, SIZES, chromium, ready
 from tests.city_day import CHANNELS
 from tests.conftest import eventually
 
@@ -347,6 +352,13 @@ def test_axe_finds_nothing_serious(screen: Screen, size: str, theme: str) -> Non
         assert said == []
 
 
+#: What a browser tells a page whose tab is put behind another, or comes back.
+HIDE = """hidden => {
+  Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
+
 def found_by_axe(page: Any) -> list[str]:
     """What axe-core calls serious or critical, with the places."""
     report = Axe().run(page, options={"resultTypes": ["violations"]}).response
@@ -414,6 +426,113 @@ def test_an_event_says_why_and_is_found_on_the_map(screen: Screen) -> None:
         assert page.is_hidden("#drawer")
         eventually(lambda: page.locator("#crumbs button").count() >= 3)
         assert said == []
+
+
+def test_photos_are_shown_to_who_has_a_key_and_from_nowhere_else(screen: Screen) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(picture, "PNG")
+    kept, broken = picture.getvalue(), b"\x89PNG\r\n\x1a\nno more"
+    digests = [hashlib.sha256(data).hexdigest() for data in (kept, broken, b"elsewhere")]
+    keep(screen.settings.home, dict(zip(digests, (kept, broken), strict=False)))
+    key = add_person(screen.settings.people_path, "desk-1", "centre")
+    now = datetime.now(UTC)
+    event = {
+        "event_id": "event-photos", "version": 1, "status": "open", "title": "照片", "class_code": "0102",
+        "district_code": "410105", "opened_at": now, "updated_at": now, "report_count": 1,
+    }  # fmt: skip
+    screen.insert("events", **event)
+    screen.insert(
+        "event_links",
+        **{
+            "link_id": "photos", "report_id": "photos", "event_id": "event-photos", "relation": "opened",
+            "channel": "photo_app", "received_at": now, "sign": 1,
+        },
+    )  # fmt: skip
+    elsewhere = "https://photos.example/one.jpg"
+    screen.insert(
+        "reports",
+        report_id="photos",
+        channel="photo_app",
+        received_at=now,
+        occurred_at=now,
+        media=[*(f"sha256:{digest} {elsewhere}" for digest in digests), elsewhere],
+    )
+    with opened(screen) as (page, said):
+        hosts: set[str] = set()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+        page.wait_for_selector("#latest [data-key=event-photos]", timeout=15_000)
+        page.click("#latest [data-key=event-photos]")
+        page.wait_for_selector("#drawer .photos")
+        before = [*(digest[:12] for digest in digests), "外链"]
+        assert page.locator("#drawer .photo").all_inner_texts() == before
+        page.fill("#drawer [name=key]", "wrong")
+        page.click("text=查看照片")
+        page.wait_for_selector("text=密钥不对")
+        assert page.locator("#drawer canvas").count() == 0
+        page.fill("#drawer [name=key]", key)
+        page.click("text=查看照片")
+        page.wait_for_selector("#drawer canvas")
+        eventually(
+            lambda: (
+                page.locator("#drawer .photo").all_inner_texts()
+                == ["", "无法显示", "未存于此", "外链"]
+            )
+        )
+        assert page.eval_on_selector(
+            "#drawer canvas", "canvas => [...canvas.getContext('2d').getImageData(9, 9, 1, 1).data]"
+        ) == [200, 30, 30, 255]
+        assert page.is_hidden("#drawer form")
+        assert len(hosts) == 1
+        # The browser itself says so of each answer that is no photo.
+        assert [text for text in said if "401" not in text and "404" not in text] == []
+
+
+def test_each_channel_has_a_sign_of_its_own(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        signs = page.eval_on_selector_all(
+            "#channels .row[data-key]",
+            "rows => rows.map(row => row.querySelector('.sign path').getAttribute('d'))",
+        )
+        assert len(signs) == len(set(signs)) == len(CHANNELS)
+        assert said == []
+
+
+#: Notes when the page asks for what, and answers nothing while it is `down`.
+NOTE_REQUESTS = """
+window.asked = [];
+const own = window.fetch;
+window.fetch = (url, options) => {
+  asked.push([String(url), Date.now()]);
+  return window.down ? Promise.reject(new TypeError("down")) : own(url, options);
+};
+"""
+
+
+def test_polling_backs_off_stops_while_hidden_and_goes_on_at_once(screen: Screen) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1920, "height": 1080}, locale="zh-CN")
+        page.clock.install()
+        page.add_init_script(NOTE_REQUESTS)
+        page.goto(screen.url)
+        ready(page)
+        page.evaluate("() => { down = true; asked.length = 0; }")
+        for _ in range(60):
+            page.clock.run_for(1_000)
+        asked = page.evaluate(
+            "asked.filter(([url]) => url.includes('data_as_of')).map(([, at]) => at)"
+        )
+        gaps = np.diff(asked)
+        # 2, 4, 8, 15, 15 s; what is one round may have begun before.
+        assert 4 <= len(asked) <= 8
+        assert gaps[2] > 1.5 * gaps[1] > 2 * gaps[0]
+        assert page.is_visible("#banner.warn")
+        page.evaluate(HIDE, True)
+        page.evaluate("() => { down = false; asked.length = 0; }")
+        page.clock.run_for(120_000)
+        assert page.evaluate("asked") == []
+        page.evaluate(HIDE, False)
+        page.wait_for_selector("#banner", state="hidden")
+        assert page.evaluate("asked.length") > 0
 
 
 def test_a_day_is_replayed_a_minute_each_second_and_stops_when_asked(screen: Screen) -> None:

@@ -1,6 +1,6 @@
 -- title: 事件的工单流转
 -- unit: 行
--- meaning: Every step of every order of one event, oldest first, with the unit and deadline of the order's newest version.
+-- meaning: Every step of every order of one event, oldest first, with the unit and deadline of the order's newest version and the SHA-256 of each photo of the work.
 -- refresh: 2 s
 -- parameter: event_id String — The event.
 WITH newest AS
@@ -13,11 +13,12 @@ WITH newest AS
 )
 SELECT
     newest.order_id AS order_id, unit_name, level, due_at, rule, priority,
-    from_state, to_state, action, actor, role, reason, at
+    from_state, to_state, action, actor, role, reason, photos, at
 FROM newest
 LEFT JOIN
 (
-    SELECT order_id, from_state, to_state, action, actor, role, reason, at
+    SELECT order_id, from_state, to_state, action, actor, role, reason, at,
+        arrayMap(one -> extract(one, 'sha256:([0-9a-f]{64})'), media) AS photos
     FROM order_transitions
     WHERE order_id IN (SELECT order_id FROM newest)
 ) AS steps ON steps.order_id = newest.order_id

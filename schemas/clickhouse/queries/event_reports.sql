@@ -1,6 +1,6 @@
 -- title: 事件的报件
 -- unit: 行
--- meaning: Every report linked to one event, oldest first, with relation, score and reason. Without personal data.
+-- meaning: Every report linked to one event, oldest first, with relation, score and reason, and of each photo its SHA-256, empty when it is not known. Without personal data.
 -- refresh: 2 s
 -- parameter: event_id String — The event.
 WITH links AS
@@ -13,11 +13,12 @@ WITH links AS
 SELECT
     links.report_id AS report_id, relation, score, reason, links.channel AS channel,
     links.occurred_at AS occurred_at, links.received_at AS received_at, decided_at,
-    title, address, class_confidence, class_method, locate_method, source_topic, source_partition, source_offset
+    title, address, class_confidence, class_method, locate_method, photos, source_topic, source_partition, source_offset
 FROM links
 LEFT JOIN
 (
     SELECT report_id, title, address, class_confidence, class_method, locate_method,
+        arrayMap(one -> extract(one, 'sha256:([0-9a-f]{64})'), media) AS photos,
         source_topic, source_partition, source_offset
     FROM reports
     WHERE report_id IN (SELECT report_id FROM links)
