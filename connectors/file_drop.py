@@ -25,7 +25,7 @@ import structlog
 from connectors.files import read_entries
 from connectors.mapping import Entry
 from connectors.position import Position
-from connectors.source import Portion, SourceError
+from connectors.source import HEARTBEAT_FILE, Portion, SourceError
 from schemas.channels import ChannelSpec, FileTransport
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
@@ -178,7 +178,7 @@ class FileDrop:
             path.parent.rmdir()
         if failure:
             log.warning("file failed", channel=self._name, file=_shown(path.name), reason=failure)
-        else:
+        elif path.name != HEARTBEAT_FILE:
             log.info("file done", channel=self._name, file=_shown(path.name))
 
     # --- The folder

@@ -25,6 +25,10 @@ log = structlog.get_logger("connectors")
 #: Pauses after a failure double from the first to the last: a database that restarts is met soon after,
 #: one that is gone for the night is not hammered.
 PAUSE_FIRST_S, PAUSE_LAST_S = 0.5, 30.0
+#: An entry that says this and nothing else is the monitor's: it has come all the way that a report comes, and
+#: is no report.
+HEARTBEAT = {"quanyu": "heartbeat"}
+HEARTBEAT_FILE = "quanyu-heartbeat.jsonl"
 #: Defect of a record of which only an excerpt could be published.
 REFUSED = "malformed:the broker refuses it"
 
@@ -73,7 +77,7 @@ Opener = Callable[[Settings, ChannelSpec, str], Source]
 def raw_reports(
     spec: ChannelSpec, transport: str, portion: Portion, received_at: int
 ) -> list[RawReport]:
-    """The portion's raw reports, each with where it came from."""
+    """The portion's raw reports, each with where it came from; a heartbeat is none."""
     return [
         entry_report(
             spec,
@@ -82,7 +86,16 @@ def raw_reports(
             connector=f"{transport}:{portion.origin}:{entry.number}"[:300],
         )
         for entry in portion.entries
+        if not is_heartbeat(entry)
     ]
+
+
+def is_heartbeat(entry: Entry) -> bool:
+    """Whether an entry is :data:`HEARTBEAT`; what a transport itself adds begins with ``_``."""
+    fields = entry.fields
+    if fields is None or "quanyu" not in fields:
+        return False
+    return {name: value for name, value in fields.items() if name[:1] != "_"} == HEARTBEAT
 
 
 class Feed:
@@ -118,6 +131,8 @@ class Feed:
                     if portion is not None:
                         self._publish(portion)
                         source.confirm(portion)
+                        if any(map(is_heartbeat, portion.entries)):
+                            metrics.HEARTBEAT_AT.labels(*self._labels).set_to_current_time()
                     self._well()
             except SourceError as error:
                 self._failed(error.reason, error)

@@ -1,9 +1,9 @@
 """The watchman 监测 (``python -m deploy.monitor``): lag, silent channels, parts, a periodic audit.
 
-Only reads. When Kafka or ClickHouse is down it says so in its metrics and keeps trying: the lag of
-a broker that does not answer is unknown, and so is who is silent: these gauges vanish rather than
-stand still. A channel's last sign of life is the newest record of its raw topic, so neither a stopped
-worker nor a stopped ClickHouse makes it look silent.
+Only reads, but for its heartbeats (:mod:`deploy.heartbeats`). When Kafka or ClickHouse is down it says
+so in its metrics and keeps trying: the lag of a broker that does not answer is unknown, and so is who is
+silent: these gauges vanish rather than stand still. A channel's last sign of life is the newest record of
+its raw topic, so neither a stopped worker nor a stopped ClickHouse makes it look silent.
 """
 
 import signal
@@ -20,6 +20,7 @@ from connectors.leave import leave_in_time
 from deploy.audit import AuditReport, audit
 from deploy.dead_letters import OpenLetters
 from deploy.flows import Topology, topology
+from deploy.heartbeats import watch_heartbeats
 from deploy.positions import Positions
 from deploy.silence import ChannelState, judge, learned_gap
 from deploy.vitals import watch_vitals
@@ -297,6 +298,7 @@ def main() -> None:
         (watch_habits, (settings, learned, stop)),
         (watch_vitals, (settings, stop)),
         (watch_letters, (settings, stop)),
+        (watch_heartbeats, (settings, stop)),
     ):
         threading.Thread(target=target, args=args, daemon=True).start()
     log.info("watching", kafka=settings.bootstrap, clickhouse=settings.clickhouse_url)

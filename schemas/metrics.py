@@ -297,7 +297,8 @@ CHANNEL_SILENT = gauge(
 HEARTBEAT_AT = gauge(
     "quanyu_heartbeat_timestamp_seconds",
     "Unix time when a channel's way in last answered the monitor as it should; step push: an empty batch with "
-    "the channel's key is read and refused as empty; step topic: every partition takes records.",
+    "the channel's key is read and refused as empty; step topic: every partition takes records; steps mqtt and "
+    "file: its connector has read what the monitor left there.",
     "channel",
     "step",
 )

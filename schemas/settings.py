@@ -163,6 +163,11 @@ class Settings(BaseSettings):
         le=60,
         description="A description that is not there by then is not waited for.",
     )
+    heartbeats: list[str] | None = Field(
+        default=None,
+        description="Ways in that the monitor sends its heartbeat through (JSON), as iot.mqtt; unset: the "
+        "embedded stack's own. It writes there, which others' systems may not expect.",
+    )
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s@]+$",

@@ -6,7 +6,17 @@ from typing import Any, cast
 
 from connectors.mapping import Entry
 from connectors.publish import BrokerBehind, Publisher, Unpublishable
-from connectors.source import PAUSE_FIRST_S, PAUSE_LAST_S, REFUSED, Feed, Portion, SourceError
+from connectors.source import (
+    HEARTBEAT,
+    PAUSE_FIRST_S,
+    PAUSE_LAST_S,
+    REFUSED,
+    Feed,
+    Portion,
+    SourceError,
+    is_heartbeat,
+    raw_reports,
+)
 from schemas import metrics
 from schemas.channels import load_channel
 from schemas.settings import Settings
@@ -171,3 +181,25 @@ def test_a_topic_that_takes_nothing_at_all_is_a_failure_with_pauses_not_a_loop_w
     run(shelf, Broker(lambda _: Unpublishable("refused")))
     assert (len(stop.pauses), shelf.portions) == (3, [["a", "b"]])
     assert up() == 0
+
+
+def test_a_heartbeat_among_reports_is_none_and_what_says_more_is_one() -> None:
+    beat, more = {"_topic": "a/b", **HEARTBEAT}, {**HEARTBEAT, "task_id": "7"}
+    entries = [Entry(n, fields) for n, fields in enumerate([beat, more, {"task_id": "8"}], 1)]
+    assert [is_heartbeat(entry) for entry in entries] == [True, False, False]
+    assert not is_heartbeat(Entry(1, data=b"?", defect="malformed:?"))
+    raws = raw_reports(load_channel(CHANNEL), "file", Portion(entries, "here"), 1)
+    assert [raw["native_id"] for raw in raws] == ["7", "8"]
+
+
+def test_a_heartbeat_is_told_once_its_source_has_confirmed_it() -> None:
+    stop = Story(3)
+    shelf, broker = Shelf(stop, [["1"]]), Broker(lambda _: None)
+    portion = Portion([Entry(1, dict(HEARTBEAT))], "shelf")
+    shelf.read = lambda timeout_s: portion if shelf.portions else stop.set()  # type: ignore[method-assign]
+    beat = metrics.HEARTBEAT_AT.labels(CHANNEL, "file")
+    beat.set(0)
+    run(shelf, broker)
+    assert not broker.taken
+    assert not shelf.portions, "its position moved on"
+    assert beat._value.get() > 0
