@@ -33,6 +33,12 @@ LAST = (
     "SELECT event_id, order_id, argMax(toString(state), version) AS last FROM orders "
     "GROUP BY event_id, order_id"
 )
+#: The last step of each order.
+LAST_STEP = (
+    "SELECT * FROM (SELECT order_id, any(opened_at) AS opened_at, any(sequence) AS number, "
+    "max(version) AS newest, argMax(toString(to_state), version) AS last FROM order_transitions "
+    "GROUP BY order_id)"
+)
 #: What people ask for: topic → its record, and what the outcomes call it.
 ACTIONS = {
     "order.actions": ("OrderAction", "order"),
@@ -635,6 +641,17 @@ COUNTERS = (
             **{name: name for name in ("to_state", "from_state", "unit_code")},
             **_SAME,
         },
+    ),
+    # Held against each order's last step, not against the sums of its steps.
+    Counter(
+        "orders_in_hand",
+        f"({LAST_STEP} WHERE last NOT IN {(*SETTLED, *ENDED)})",
+        {"opened_at": "opened_at", "order_id": "order_id", "of_version": "newest"},
+    ),
+    Counter(
+        "matters",
+        f"({LAST_STEP} WHERE number <= 1 AND last NOT IN ('INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN'))",
+        {"opened_at": "opened_at", "order_id": "order_id"},
     ),
 )
 

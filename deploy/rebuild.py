@@ -267,7 +267,7 @@ def _differences(client: Client, counter: Counter) -> int:
         name
         for (name,) in client.query(
             "SELECT name FROM system.columns WHERE database = {d:String} AND table = {n:String} "
-            "AND name != 'n' ORDER BY position",
+            "AND is_in_sorting_key ORDER BY position",
             parameters={"d": counter.database, "n": counter.name},
         ).result_rows
     ]

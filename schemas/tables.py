@@ -38,6 +38,10 @@ _COLUMN_CHANGE = re.compile(
     r"ALTER TABLE \{local:(\w+)\} \{on_cluster\}\s+(?:ADD COLUMN IF NOT EXISTS|MODIFY COLUMN) ([^;]+?)(?:;|$)",
     re.DOTALL,
 )
+_VIEW = re.compile(
+    r"CREATE MATERIALIZED VIEW IF NOT EXISTS \{local:\w+\} \{on_cluster\} TO \{local:(\w+)\} AS"
+    r"[^;]*?FROM \{local:(\w+)\}"
+)
 _LOCAL_ALTER = re.compile(r"(ALTER TABLE `\w+`\.)`(\w+)_local`")
 _COLUMN = re.compile(r"(\w+) (.+?)(?: DEFAULT .+?)?(?: CODEC\(.+\))?(?: AFTER \w+)?,?")
 
@@ -122,6 +126,12 @@ def _fill(
             return (
                 f"ReplicatedAggregatingMergeTree({replica})" if cluster else "AggregatingMergeTree"
             )
+        case "summing_merge_tree":
+            return (
+                f"ReplicatedSummingMergeTree({replica}, {argument})"
+                if cluster
+                else f"SummingMergeTree({argument})"
+            )
         case "settings":
             if cluster:
                 return (
@@ -201,7 +211,9 @@ def diff(settings: Settings) -> list[str]:
 
 
 def apply(settings: Settings, up_to: int | None = None) -> list[str]:
-    """Apply the pending migrations in order; returns a line for each. Safe to run at any time.
+    """Apply the pending migrations in order; returns a line for each, and for what is left to do.
+
+    Safe to run at any time.
 
     ``up_to``: the number of the last one to apply, for tables as an older version had them.
 
@@ -245,7 +257,21 @@ def apply(settings: Settings, up_to: int | None = None) -> list[str]:
                 migration.name,
             )
             done.append(f"applied migration {migration.name}")
+            done += _behind(client, settings, migration)
     return done
+
+
+def _behind(client: Client, settings: Settings, migration: Migration) -> list[str]:
+    """What a new view's table lacks: a view sees only what is inserted from now on."""
+    lines = []
+    for table, facts in _VIEW.findall(migration.text):
+        name = f"`{settings.clickhouse_database}`.`{facts}`"
+        if client.query(f"SELECT 1 FROM {name} LIMIT 1").result_rows:  # noqa: S608 # our own name
+            lines.append(
+                f"{table} counts what comes from now on; for the rows of {facts} that are there: "
+                f"quanyu tables rebuild {table}"
+            )
+    return lines
 
 
 def _command(client: Client, statement: str, migration: str) -> None:

@@ -229,8 +229,10 @@ def city_day(now: datetime, reports: int = 400, seed: int = 7) -> CityDay:
                 **source,
             }
         )
+        order = made.rows["orders"][-1]
         made.rows["order_transitions"].append(
             {
+                **{name: order[name] for name in ("unit_name", "priority", "opened_at", "due_at")},
                 "transition_id": f"step-{number}",
                 "order_id": f"order-{number:05}",
                 "event_id": event,

@@ -10,10 +10,10 @@
 SELECT if(has(splitByChar(',', {red:String}), rule), 'red', 'yellow') AS light, rule, count() AS lights, sum(n) AS orders
 FROM
 (
-    SELECT rule, count() AS n
+    SELECT rule, sum(lights_items.n) AS n
     FROM lights_items
     GROUP BY rule, class_code, district_code, street_code, place
-    HAVING (rule != 'recurrence' OR n >= {recurrence_times:UInt32}) AND (rule != 'burst' OR n >= {burst_events:UInt32})
+    HAVING n > 0 AND (rule != 'recurrence' OR n >= {recurrence_times:UInt32}) AND (rule != 'burst' OR n >= {burst_events:UInt32})
 )
 GROUP BY light, rule
 ORDER BY light, rule

@@ -1,6 +1,6 @@
 -- title: 红黄灯
 -- unit: 件
--- meaning: Every light that is on: its rule, colour and where; n is how many orders it stands for. recurrence and burst shine from their number on only; total is how many lights there are before the limit.
+-- meaning: Every light that is on: its rule, colour and where; n is how many orders it stands for, due_at the nearest deadline of those of them that are open. recurrence and burst shine from their number on only; total is how many lights there are before the limit.
 -- refresh: 5 s
 -- over: lights_items
 -- drill_down: n -> lights_behind(rule = rule, class_code = class_code, district_code = district_code, street_code = street_code, place = place)
@@ -11,10 +11,9 @@
 -- parameter: offset UInt32 = 0 — Lights to skip.
 SELECT
     if(has(splitByChar(',', {red:String}), rule), 'red', 'yellow') AS light, rule, class_code, district_code, street_code,
-    place, count() AS n, min(opened_at) AS first_at, max(opened_at) AS last_at, min(due_at) AS due_at,
-    count() OVER () AS total
+    place, sum(lights_items.n) AS n, min(due_at) AS due_at, count() OVER () AS total
 FROM lights_items
 GROUP BY rule, class_code, district_code, street_code, place
-HAVING (rule != 'recurrence' OR n >= {recurrence_times:UInt32}) AND (rule != 'burst' OR n >= {burst_events:UInt32})
+HAVING n > 0 AND (rule != 'recurrence' OR n >= {recurrence_times:UInt32}) AND (rule != 'burst' OR n >= {burst_events:UInt32})
 ORDER BY light, due_at ASC NULLS LAST, n DESC, rule, class_code, district_code, street_code, place
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}

@@ -1,6 +1,6 @@
 -- title: 红黄灯明细
 -- unit: 项
--- meaning: One row for each order that a rule of the lights may light: dangerous (of a dangerous class, its matter received in the city's day), due_soon (open, due within the next hours), recurrence (matters of one class in one grid), burst (matters of one class group in one street).
+-- meaning: Rows of sign n for the orders that a rule of the lights may light, so that their sum counts what holds: dangerous (of a dangerous class, its matter received in the city's day), due_soon (open, due within the next hours), recurrence (matters of one class in one grid), burst (matters of one class group in one street). due_at is the deadline of an order that is still open; a recurrence has none of its own.
 -- refresh: 5 s
 -- private: the rows below lights and lights_behind, unthinned
 -- parameter: at Int64 — Now, ms since the epoch.
@@ -15,38 +15,36 @@
 -- parameter: lookback_days UInt32 = 60 — Orders of matters that were received earlier are not looked for.
 WITH
     fromUnixTimestamp64Milli({at:Int64}, 'UTC') AS instant,
+    instant - toIntervalDay({lookback_days:UInt32}) AS looked_for,
     toDateTime({day:Date}, {time_zone:String}) AS day_start,
     toDateTime({day:Date} + 1, {time_zone:String}) AS day_end,
-    ['dangerous', 'due_soon', 'recurrence', 'burst'] AS rules,
-    newest AS
-    (
-        -- An order's opening never changes, so that all its versions lie in the window or none.
-        SELECT
-            order_id, event_id, unit_code, unit_name, class_code, district_code, street_code, grid_code, sequence,
-            orders.opened_at AS opened_at, orders.state AS state, orders.priority AS priority, orders.due_at AS due_at
-        FROM orders FINAL
-        WHERE orders.opened_at >= instant - toIntervalDay({lookback_days:UInt32}) AND orders.opened_at <= instant
-    ),
-    known AS
-    (
-        SELECT *,
-            state NOT IN ('INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN') AS is_matter,
-            is_matter AND sequence <= 1 AS is_first,
-            -- Numbers of the rules that may light it; their names and texts only for those that do.
-            arrayFilter(number -> number > 0 AND {rule:String} IN ('', rules[number]), [
-                1 * (is_first AND priority <= {dangerous_priority:UInt8} AND opened_at >= day_start AND opened_at < day_end),
-                2 * ifNull(is_matter AND state NOT IN ('CLOSED', 'RETURNED', 'SUSPENDED')
-                    AND due_at >= instant AND due_at < instant + toIntervalHour({due_hours:UInt32}), 0),
-                3 * (is_first AND opened_at > instant - toIntervalDay({recurrence_days:UInt32}) AND length(grid_code) >= 15),
-                4 * (is_first AND opened_at > instant - toIntervalHour({burst_hours:UInt32}) AND street_code != '')
-            ]) AS numbers
-        FROM newest
-    )
+    instant - toIntervalHour({burst_hours:UInt32}) AS burst_start,
+    arrayMap(name -> toLowCardinality(name), ['dangerous', 'burst']) AS names
+-- What was received lately: few. Matters are summed, not read by FINAL: over a month that would be most of the work.
 SELECT
-    rules[number] AS rule,
-    if(number = 4, substring(class_code, 1, {burst_digits:UInt8}), toString(class_code)) AS class_code,
-    toString(district_code) AS district_code, toString(street_code) AS street_code,
-    if(number = 3, toString(grid_code), '') AS place, order_id, event_id, toString(unit_code) AS unit_code,
-    toString(unit_name) AS unit_name, toString(state) AS state, toInt32(priority) AS priority, opened_at, due_at
-FROM known
-ARRAY JOIN numbers AS number
+    names[number] AS rule, if(number = 2, substring(class_code, 1, {burst_digits:UInt8}), class_code)::LowCardinality(String) AS class_code,
+    district_code, street_code, toLowCardinality('') AS place, order_id, matters.opened_at AS opened_at, due_at, n
+FROM matters
+LEFT ANY JOIN
+(
+    SELECT order_id, due_at FROM orders_in_hand FINAL
+    WHERE opened_at >= least(day_start, burst_start) AND opened_at <= instant AND orders_in_hand.n > 0
+) AS due USING (order_id)
+ARRAY JOIN arrayFilter(each -> each > 0 AND {rule:String} IN ('', names[each]), [
+    1 * (priority <= {dangerous_priority:UInt8} AND matters.opened_at >= day_start AND matters.opened_at < day_end),
+    2 * (matters.opened_at > burst_start AND street_code != '')
+]) AS number
+WHERE {rule:String} IN ('', 'dangerous', 'burst')
+    AND matters.opened_at >= greatest(looked_for, least(day_start, burst_start)) AND matters.opened_at <= instant
+UNION ALL
+SELECT toLowCardinality('due_soon') AS rule, class_code, district_code, street_code, toLowCardinality('') AS place, order_id,
+    opened_at, due_at, n
+FROM orders_in_hand FINAL
+WHERE {rule:String} IN ('', 'due_soon') AND opened_at >= looked_for AND opened_at <= instant AND n > 0
+    AND state != 'SUSPENDED' AND due_at >= instant AND due_at < instant + toIntervalHour({due_hours:UInt32})
+UNION ALL
+SELECT toLowCardinality('recurrence') AS rule, class_code, district_code, street_code, grid_code AS place, order_id,
+    opened_at, NULL AS due_at, n
+FROM matters
+WHERE {rule:String} IN ('', 'recurrence') AND opened_at >= looked_for AND opened_at <= instant
+    AND opened_at > instant - toIntervalDay({recurrence_days:UInt32}) AND length(grid_code) >= 15

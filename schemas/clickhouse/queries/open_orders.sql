@@ -13,6 +13,5 @@ SELECT
     countIf(priority = 1) AS red,
     countIf(due_at < instant) AS overdue,
     countIf(due_at >= instant AND due_at < instant + INTERVAL 1 DAY) AS due_soon
-FROM orders FINAL
-WHERE opened_at >= instant - INTERVAL 30 DAY
-    AND state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'RETURNED')
+FROM orders_in_hand FINAL
+WHERE opened_at >= instant - INTERVAL 30 DAY AND n > 0

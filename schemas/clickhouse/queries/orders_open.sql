@@ -11,9 +11,8 @@ WITH
     found AS
     (
         SELECT order_id, event_id, unit_name, state, class_code, district_code, priority, opened_at, due_at
-        FROM orders FINAL
-        WHERE opened_at >= instant - INTERVAL 30 DAY
-            AND state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'RETURNED')
+        FROM orders_in_hand FINAL
+        WHERE opened_at >= instant - INTERVAL 30 DAY AND n > 0
             AND ({light:String} = ''
                 OR ({light:String} = 'red' AND priority = 1)
                 OR ({light:String} = 'overdue' AND due_at < instant)

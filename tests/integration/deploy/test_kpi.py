@@ -1,9 +1,11 @@
 """Every KPI equals the one that plain Python computes from the same steps, as of any moment and for anybody."""
 
+import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import clickhouse_connect
 import numpy as np
@@ -23,6 +25,7 @@ from tests.order_book import (
     DAY,
     GRIDS,
     HOUR,
+    INSTANTS,
     SINCE,
     UNITS,
     UNTIL,
@@ -327,14 +330,15 @@ def test_a_burst_in_one_street_lights_until_its_hours_are_over(
         dsn=own.clickhouse_url, database="test_lights", autogenerate_session_id=False
     )
     at = ms("2026-10-15T10:30")
-    names = ["order_id", "version", "event_id", "state", "class_code", "district_code", "street_code",
-             "grid_code", "sequence", "priority", "opened_at"]  # fmt: skip
-    rows = [
-        [f"o{n}", 1, f"e{n}", "DISPATCHED", f"23{n:02}", "410102", "410102001", "410102001", 1, 3,
-         datetime.fromtimestamp((at - n * 10 * 60_000) / 1000, UTC)]
-        for n in range(5)
+    names = ["order_id", "version", "event_id", "from_state", "to_state", "class_code", "district_code",
+             "street_code", "grid_code", "sequence", "priority", "opened_at", "at"]  # fmt: skip
+    opened = [datetime.fromtimestamp((at - n * 10 * 60_000) / 1000, UTC) for n in range(5)]
+    rows: list[list[Any]] = [
+        [f"o{n}", 1, f"e{n}", "UNKNOWN", "DISPATCHED", f"23{n:02}", "410102", "410102001", "410102001", 1, 3,
+         instant, instant]
+        for n, instant in enumerate(opened)
     ]  # fmt: skip
-    client.insert("orders", rows, column_names=names)
+    client.insert("order_transitions", rows, column_names=names)
 
     def lights(after: int) -> list[tuple[str, str, int]]:
         given = {**light_parameters(zhengzhou), "at": at + after, "day": "2026-10-15"}
@@ -343,10 +347,76 @@ def test_a_burst_in_one_street_lights_until_its_hours_are_over(
 
     assert lights(0) == [("burst", "23", 5)]
     assert lights(2 * HOUR - 40 * 60_000) == []
-    # A new version of an order is not another matter.
-    client.insert("orders", [[*rows[0][:1], 2, *rows[0][2:]]], column_names=names)
+
+    # A step of an order is not another matter; one that is withdrawn is none, until it is there again.
+    def step(version: int, before: str, after: str) -> None:
+        row = [rows[0][0], version, rows[0][2], before, after, *rows[0][5:]]
+        client.insert("order_transitions", [row], column_names=names)
+
+    step(2, "DISPATCHED", "SIGNED")
+    assert lights(0) == [("burst", "23", 5)]
+    step(3, "SIGNED", "WITHDRAWN")
+    assert lights(0) == []
+    step(4, "WITHDRAWN", "SIGNED")
+    assert lights(0) == [("burst", "23", 5)]
+    client.command("OPTIMIZE TABLE matters FINAL")
     assert lights(0) == [("burst", "23", 5)]
     client.command("DROP DATABASE test_lights")
+
+
+# ---- what is open, and what is a matter
+
+
+def test_orders_in_hand_and_matters_are_those_of_each_orders_last_step_however_steps_come(
+    settings: Settings,
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": "test_in_hand"})
+    tables.apply(own)
+    client = clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database="test_in_hand", autogenerate_session_id=False
+    )
+    book = order_book(seed=7, events=300)
+    names = [n for n in book.steps[0] if n not in ("actor", "role")]
+    steps = [
+        [datetime.fromtimestamp(s[n] / 1000, UTC) if n in INSTANTS and s[n] is not None else s[n]
+         for n in names]
+        for s in book.steps
+    ]  # fmt: skip
+    newest = {s["order_id"]: s for s in book.steps}.values()
+    over = ("CLOSED", "INVALID", "DIRECT_ANSWERED", "WITHDRAWN", "RETURNED")
+    in_hand = {
+        (o["order_id"], o["version"], o["to_state"], o["due_at"], o["priority"])
+        for o in newest
+        if o["to_state"] not in over
+    }
+    matters = {
+        (o["order_id"], o["class_code"], o["grid_code"])
+        for o in newest
+        if o["sequence"] == 1 and o["to_state"] not in over[1:4]
+    }
+    # Late, early, in blocks that the sink repeats: no order of them may matter.
+    random.Random(3).shuffle(steps)
+    for begin in range(0, len(steps), 400):
+        for token in (f"block-{begin}", f"block-{begin}"):
+            client.insert("order_transitions", steps[begin : begin + 400], column_names=names,
+                          settings={"insert_deduplication_token": token})  # fmt: skip
+    for merged in (False, True):
+        if merged:
+            client.command("OPTIMIZE TABLE orders_in_hand FINAL")
+            client.command("OPTIMIZE TABLE matters FINAL")
+        rows = client.query(
+            "SELECT order_id, of_version, state, toUnixTimestamp64Milli(due_at), priority "
+            "FROM orders_in_hand FINAL WHERE n > 0"
+        ).result_rows
+        assert len(rows) == len(in_hand) > 50
+        assert set(rows) == in_hand
+        rows = client.query(
+            "SELECT order_id, class_code, grid_code FROM matters GROUP BY ALL HAVING sum(n) = 1"
+        ).result_rows
+        assert set(rows) == matters
+        assert client.query("SELECT sum(n) FROM matters").result_rows == [(len(matters),)]
+    client.command("DROP DATABASE test_in_hand")
+    client.close()
 
 
 # ---- a day on the screen

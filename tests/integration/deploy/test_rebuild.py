@@ -43,7 +43,7 @@ def test_while_a_sink_inserts_a_spoilt_counter_becomes_exact_and_stays_so(city: 
     city.wait_for_rows()
     city.assert_exact()
     assert set(counters(city.client, city.settings.clickhouse_database)) == {
-        "outcome_counts", "link_counts", "transition_counts",
+        "outcome_counts", "link_counts", "transition_counts", "orders_in_hand", "matters",
     }  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_an_unknown_counter_and_a_cluster_are_refused(
 ) -> None:
     own = settings.model_copy(update={"clickhouse_database": fresh.database})
     tables.apply(own)
-    with pytest.raises(QuanyuError, match="no counter 'events'; known: link_counts, outcome_"):
+    with pytest.raises(QuanyuError, match="no counter 'events'; known: link_counts, matters, orders_"):
         rebuild(own, "events")
     with pytest.raises(QuanyuError, match="shard by shard"):
         rebuild(own.model_copy(update={"clickhouse_cluster": "c"}), "outcome_counts")
