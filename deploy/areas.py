@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from schemas.city import CityPack, load_city
+from schemas.city import CityPack
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS, level_of
 
@@ -26,13 +26,12 @@ _LEVELS = tuple(LEVELS)
 Area = dict[str, Any]
 
 
-def below(city_name: str, parent: str) -> list[Area]:
+def below(city: CityPack, parent: str) -> list[Area]:
     """Code, name and rings (lon, lat in CGCS2000 degrees) of each area below; empty below the finest.
 
     ``parent``: empty for the city, a centre's or a grid's code. Where the grids of the city are not built
     the districts stand for its centres. Raises :class:`QuanyuError` for a code that is none.
     """
-    city = load_city(city_name)
     if not parent:
         return _centres(city)
     if parent in city.units or parent in city.districts.codes.tolist():

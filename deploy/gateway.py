@@ -4,11 +4,12 @@ The screen and its named queries, the channels' push interface, suggestions, Ope
 browser names queries and never sends SQL.
 """
 
+import asyncio
 import contextlib
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from deploy.people import People
 from deploy.trail import steps_of
 from schemas import metrics
 from schemas.access import hold_kafka, http_files
+from schemas.city import CityPack, load_city
 from schemas.errors import QuanyuError
 from schemas.secrets import load_hash_key
 from schemas.settings import Settings, load_settings
+from streams.renew import LOOK_S, Renewal
 
 #: After SIGTERM: requests under way are answered, then their connections are closed.
 GRACEFUL_S = 7
@@ -51,11 +54,16 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     """The gateway of one installation."""
 
     desk, people = Desk(settings), People(settings.people_path)
+    city = load_city(settings.city)
+    pack, suggestions = screen.Pack(city), suggest.Service(settings)
+    keep = _renewed(settings, city, pack, suggestions)
     rates, refusals = Buckets(RATE, BURST), Refusals(desk.note)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        renewing = asyncio.create_task(keep())
         yield
+        renewing.cancel()
         desk.close()
         # Whoever sent what is not confirmed by now was not told that we have it.
         publisher.close(1.0)
@@ -101,8 +109,8 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     # The chart library is a megabyte, a third of that compressed.
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=6)
     app.include_router(http_push.router(settings, publisher))
-    app.include_router(screen.router(settings))
-    app.state.suggest = suggest.Service(settings)
+    app.include_router(screen.router(settings, pack=pack))
+    app.state.suggest = suggestions
     app.include_router(suggest.router(app.state.suggest))
     app.include_router(desk_api.router(desk, people))
     app.include_router(orders_api.router(settings, desk, people))
@@ -110,6 +118,31 @@ def create_app(settings: Settings, publisher: Publisher) -> FastAPI:
     app.include_router(facade.router(settings, publisher, steps_of))
     app.mount("/", StaticFiles(directory=BIGSCREEN_DIR, html=True))
     return app
+
+
+def _renewed(
+    settings: Settings, city: CityPack, pack: screen.Pack, suggestions: suggest.Service
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Takes up a changed pack for names, queries, map and suggestions, for as long as it runs."""
+
+    def build(city: CityPack) -> Callable[[], None]:
+        shown, adviser = screen.Shown(city), suggest.Adviser(city)
+
+        def put() -> None:
+            pack.shown = shown
+            suggestions.renew(adviser)
+
+        return put
+
+    # The file in the home is the worker's, which decides.
+    renewal = Renewal(settings, city, build, record=False)
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await renewal.look()
+
+    return keep
 
 
 def _route(path: str) -> str:

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 import httpx
@@ -80,11 +80,11 @@ class Reader:
         settings: Settings,
         time_zone: str,
         now_ms: Callable[[], int],
-        pack: Mapping[str, str | int] | None = None,
+        pack: Callable[[], Mapping[str, str | int]] = dict,
     ) -> None:
         self._settings = settings
         self._time_zone = time_zone
-        self._pack = pack or {}
+        self._pack = pack
         self._now_ms = now_ms
         self._client: Client | None = None
         self._slots = asyncio.Semaphore(CONCURRENT)
@@ -102,7 +102,7 @@ class Reader:
         """
         now = self._now_ms()
         clock = {
-            "time_zone": self._time_zone, "at": now, "day": day_of(now, self._time_zone), **self._pack
+            "time_zone": self._time_zone, "at": now, "day": day_of(now, self._time_zone), **self._pack()
         }  # fmt: skip
         known = {parameter.name for parameter in query.parameters}
         bound = query.bind({**{k: v for k, v in clock.items() if k in known}, **given})
@@ -165,15 +165,37 @@ def pack_parameters(city: CityPack) -> dict[str, str | int]:
     }
 
 
+class Shown:
+    """What is shown of one city's pack: its names, what the queries take of it, its areas."""
+
+    def __init__(self, city: CityPack) -> None:
+        self.time_zone, self.names, self.parameters = (
+            city.time_zone,
+            _names(city),
+            pack_parameters(city),
+        )
+        #: Parent → its areas as JSON, and their tag.
+        self.drawn = lru_cache(maxsize=256)(partial(_drawn, city))
+
+
+class Pack:
+    """The pack that the screen goes by; ``shown`` may be replaced at any moment."""
+
+    def __init__(self, city: CityPack) -> None:
+        self.shown = Shown(city)
+
+
 def router(
-    settings: Settings, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+    settings: Settings,
+    now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
+    pack: Pack | None = None,
 ) -> APIRouter:
     """``/api``: the named queries and what a screen needs to label them."""
     routes = APIRouter(prefix="/api", tags=["screen"])
-    city = load_city(settings.city)
-    reader = Reader(settings, city.time_zone, now_ms, pack_parameters(city))
+    goes_by = pack or Pack(load_city(settings.city))
+    # Another time zone is no pack that could be taken up while this runs.
+    reader = Reader(settings, goes_by.shown.time_zone, now_ms, lambda: goes_by.shown.parameters)
     parts = httpx.AsyncClient(timeout=1.0, trust_env=False)
-    names = _names(city)
 
     async def answer(name: str, given: Mapping[str, str]) -> dict[str, Any]:
         """One query's answer, or its error and status; the error of one never spoils another."""
@@ -226,6 +248,7 @@ def router(
     @routes.get("/city")
     async def described() -> JSONResponse:
         """Names that go with the codes: classes, districts, channels."""
+        names = goes_by.shown.names
         return JSONResponse({**names, "now": now_ms()}, headers={"Cache-Control": "no-cache"})
 
     @routes.get(
@@ -240,7 +263,7 @@ def router(
     ) -> Response:
         """The areas below a centre or a grid (empty: the city's centres), CGCS2000, simplified."""
         try:
-            body, tag = await run_in_threadpool(_drawn, settings.city, parent)
+            body, tag = await run_in_threadpool(goes_by.shown.drawn, parent)
         except QuanyuError as error:
             return JSONResponse({"error": str(error)}, 400)
         headers = {"ETag": tag, "Cache-Control": "max-age=3600"}
@@ -270,8 +293,7 @@ def router(
     return routes
 
 
-@lru_cache(maxsize=256)
-def _drawn(city: str, parent: str) -> tuple[bytes, str]:
+def _drawn(city: CityPack, parent: str) -> tuple[bytes, str]:
     """The areas as JSON, and their tag."""
     found = {"parent": parent, "areas": below(city, parent)}
     body = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()

@@ -494,6 +494,12 @@ class Service:
                 self._adviser = Adviser(load_city(self.settings.city))
             return self._adviser
 
+    def renew(self, adviser: Adviser) -> None:
+        """Suggest by another pack from the next question on."""
+        with self._lock:
+            self._adviser = adviser
+            self.vision = None  # asks in the pack's words
+
     def warm(self) -> None:
         """Read the city before somebody waits for it; what is wrong is told, and again to who asks."""
         try:

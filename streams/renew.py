@@ -1,13 +1,14 @@
-"""A changed policy, model or duty list in service without a restart: the worker takes up its pack again.
+"""A changed policy, model or duty list in service without a restart: a process takes up its pack again.
 
 Every :data:`LOOK_S` seconds the pack's files are looked at. Once they have changed, and then not for one look,
-the whole pack is read and new steps are made of it, beside those in service; these are replaced between two
-batches. What cannot be read or decided by is refused with its reason, and everything stays as it was until the
-files change again. So is a pack of other grids or zones: what lies in Kafka is keyed by them, so that it takes
-a restart of all workers at once.
+the whole pack is read and what goes by it is made anew, beside that in service, which is then replaced: the
+worker's steps between two batches, the screen's names and suggestions between two requests. What cannot be read
+or decided by is refused with its reason, and everything stays as it was until the files change again. So is a
+pack of other grids or zones: what lies in Kafka is keyed by them, so that it takes a restart of all workers at
+once.
 
-Which pack is in service, since when, and what was refused, is logged and stands in ``<home>/pack.json``; the
-metrics ``quanyu_pack_info`` and ``quanyu_pack_refused`` say the same.
+Which pack is in service, since when, and what was refused, is logged and measured (``quanyu_pack_info``,
+``quanyu_pack_refused``); the worker's stands in ``<home>/pack.json``, too.
 """
 
 import asyncio
@@ -75,12 +76,20 @@ def land(city: CityPack) -> tuple[Any, ...]:
 
 
 class Renewal:
-    """The pack in service. ``build`` makes steps of another and returns what puts them into service."""
+    """The pack in service. ``build`` makes of another what goes by it, and returns what puts that into service.
+
+    ``record``: whether the home's file is ours to write.
+    """
 
     def __init__(
-        self, settings: Settings, city: CityPack, build: Callable[[CityPack], Callable[[], None]]
+        self,
+        settings: Settings,
+        city: CityPack,
+        build: Callable[[CityPack], Callable[[], None]],
+        *,
+        record: bool = True,
     ) -> None:
-        self._settings = settings
+        self._settings, self._record = settings, record
         self._city = city
         self._build = build
         self._land = land(city)
@@ -120,8 +129,8 @@ class Renewal:
         return stamp(pack_files(self._city))
 
     def _load(self) -> tuple[CityPack, Callable[[], None]]:
-        load_city.cache_clear()
-        city = load_city(self._settings.city)
+        # Past the cache: what is refused here must reach nobody who asks for the pack by its name.
+        city = load_city.__wrapped__(self._settings.city)
         if land(city) != self._land:
             raise QuanyuError(
                 f"{city_folder(self._settings.city)}: grids, zones or the time zone changed, by which records "
@@ -134,6 +143,8 @@ class Renewal:
         metrics.PACK_INFO.clear()
         metrics.PACK_INFO.labels(self._city.code, self.version).set(1)
         metrics.PACK_REFUSED.set(bool(refused))
+        if not self._record:
+            return
         path = self._settings.home / PACK_FILE
         with contextlib.suppress(OSError, ValueError):
             former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

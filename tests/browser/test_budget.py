@@ -196,8 +196,8 @@ def test_the_heap_is_flat_over_a_day(screen: Screen) -> None:
 def test_frames_while_panning_over_all_communities_and_twenty_thousand_points(
     screen: Screen,
 ) -> None:
-    city = screen.settings.city
-    streets = [street.code for street in load_city(city).streets]
+    city = load_city(screen.settings.city)
+    streets = [street.code for street in city.streets]
     areas = [area for street in streets for area in below(city, street)]
     rng = np.random.default_rng(SEED)
     where = rng.integers(0, len(areas), POINTS)

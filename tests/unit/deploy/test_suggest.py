@@ -36,9 +36,11 @@ from schemas.city import CityPack, load_city
 from schemas.errors import QuanyuError
 from schemas.grids import LEVELS
 from schemas.merge_policy import MergePolicy, Rule
+from schemas.metrics import COLLECTORS
 from schemas.settings import Settings
 from streams.intake.classify import Classified
 from streams.intake.decide import Reason
+from tests.conftest import eventually
 from tests.unit.tiny_city import EAST, IN_EAST, IN_NORTH, WEST, write_city, write_whole_city
 
 NOW = 1_773_700_000_000
@@ -347,7 +349,7 @@ SIGNED = [n for n, s in load_channels().items() if s.transports.http and s.trans
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A gateway of the tiny city whose ClickHouse port is closed; it asks with a channel's key."""
     # Nothing listens on port 1; any other may be a stack of a test beside this one.
     pack = str(write_city(tmp_path / "pack"))
@@ -358,9 +360,41 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         def close(self, limit_s: float = 1.0) -> None:
             """Nothing to wait for."""
 
+    monkeypatch.setattr("deploy.gateway.LOOK_S", 0.05)
     with TestClient(create_app(settings, cast(Publisher, Nobody()))) as made:
         made.headers["X-API-Key"] = "key-photo_app"
         yield made
+
+
+def test_a_changed_pack_is_shown_and_suggested_by_and_a_wrong_one_is_not(
+    tmp_path: Path, client: TestClient
+) -> None:
+    taxonomy = tmp_path / "pack" / "taxonomy.csv"
+    former = taxonomy.read_text(encoding="utf-8")
+
+    def write(old: str, new: str) -> None:
+        assert old in former
+        taxonomy.write_text(former.replace(old, new), encoding="utf-8")
+
+    def codes() -> list[str]:
+        answer = client.post("/suggest", json={"text": "秋千坏了"})
+        return [found["code"] for found in answer.json()["classes"]]
+
+    def refused() -> float | None:
+        return COLLECTORS.get_sample_value("quanyu_pack_refused")
+
+    assert codes() == []
+    names = client.get("/api/city").json()["classes"]
+    write("2uh", "soon")
+    eventually(lambda: refused() == 1)
+    assert codes() == []
+    assert client.get("/api/city").json()["classes"] == names
+    write("井盖|井盖丢失", "井盖|井盖丢失|秋千")
+    eventually(lambda: refused() == 0)
+    assert codes() == ["0102"]
+    write(names["0102"]["name"], "盖板缺损")
+    eventually(lambda: client.get("/api/city").json()["classes"]["0102"]["name"] == "盖板缺损")
+    assert not (tmp_path / "pack.json").exists(), "the home's file is the worker's"
 
 
 BODY = {"text": "昨晚路边井盖丢失", "lon": LON, "lat": LAT, "crs": "CGCS2000"}
