@@ -49,6 +49,9 @@ class Limits:
     #: partition on, a third of the inserts, parts and merges for the same rows.
     busy_rows: int = 500
     busy_age: float = 1.0
+    #: After a slow insert the next block waits so many times as long, up to `busy_age`: a server that is
+    #: short of time is not asked for more, smaller inserts.
+    rest: float = 2.0
     #: A finished block is committed with the next one, or alone after this long.
     linger: float = 1.0
     #: Reading is paused while so much waits behind the block in flight.
@@ -271,6 +274,8 @@ class Partition:
         self._blocks: deque[Block] = deque()
         self._phase = _Phase.IDLE
         self._retry_at = 0.0
+        self._sent_at = 0.0
+        self._took = 0.0
         self._failures = 0
         self._commit_due: float | None = None
         self._paused = False
@@ -303,7 +308,7 @@ class Partition:
             case Tick():
                 pass
             case Committed():
-                actions += self._committed()
+                actions += self._committed(now)
             case CommitFailed(fenced):
                 self._commit_failed(fenced, now)
             case Inserted():
@@ -345,13 +350,14 @@ class Partition:
         self._oldest_at = now
         return Block(self.topic, self.partition, records)
 
-    def _committed(self) -> list[Action]:
+    def _committed(self, now: float) -> list[Action]:
         self._commit_due = None
         if self._phase is _Phase.COMMITTING_DONE:
             self._phase = _Phase.IDLE
             self._failures = 0
             return []
         self._phase = _Phase.INSERTING
+        self._sent_at = now
         block = self._blocks[0]
         if self._dead_letter_reason is not None:
             return [DeadLetter(block, self._dead_letter_reason)]
@@ -371,6 +377,7 @@ class Partition:
     def _inserted(self, now: float) -> None:
         block = self._blocks.popleft()
         self.next_offset = block.last + 1
+        self._took = now - self._sent_at
         self._dead_letter_reason = None
         self._failures = 0
         self._commit_due = now + self._limits.linger
@@ -433,7 +440,9 @@ class Partition:
                 count += 1
                 size += record.size
             return count
-        age = limits.busy_age if rows >= limits.busy_rows else limits.age
+        age = limits.busy_age
+        if rows < limits.busy_rows:
+            age = min(age, max(limits.age, limits.rest * self._took))
         return rows if rows and now - self._oldest_at >= age else 0
 
     def _flow(self) -> list[Action]:
