@@ -53,7 +53,7 @@ ENGINES = (
     ),
     Engine("bare loop, exact", "tests.bench.peers.bare", "state and outputs in one transaction",
            ("--exact",), empty=()),
-    Engine(OURS, "streams.worker", "state and outputs in one transaction per batch and partition",
+    Engine(OURS, "streams.worker", "state and outputs in one transaction per round and part",
            empty=(), records=1_500_000),
     Engine("Bytewax", "tests.bench.peers.bytewax_flow", "portions; state in memory, at least once",
            environment="bytewax", records=1_500_000),
