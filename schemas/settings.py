@@ -170,8 +170,8 @@ class Settings(BaseSettings):
     )
     otlp_endpoint: str | None = Field(
         default=None,
-        pattern=r"^https?://[^\s@]+$",
-        description="Collector of traces, OTLP over HTTP, without /v1/traces; unset: nothing is traced.",
+        pattern=r"^(https?://[^\s@]+)?$",
+        description="Collector of traces, OTLP over HTTP, without /v1/traces; empty: nothing is traced.",
     )
     trace_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of the reports whose way is traced."

@@ -94,6 +94,10 @@ quanyu/set: {{ . }}
 {{- with $v.schemaRegistry.url }}
 - {name: QUANYU_SCHEMA_REGISTRY_URL, value: {{ . | quote }}}
 {{- end }}
+{{- with $v.traces.endpoint }}
+- {name: QUANYU_OTLP_ENDPOINT, value: {{ . | quote }}}
+- {name: QUANYU_TRACE_SHARE, value: {{ $v.traces.share | quote }}}
+{{- end }}
 {{- if has .part (list "worker" "gateway") }}
 - {name: QUANYU_HASH_KEY_FILE, value: /etc/quanyu/secrets/hash-key}
 {{- end }}
