@@ -7,10 +7,10 @@ export const backoff = (failures) => Math.min(BACKOFF_LIMIT_S, 2 ** failures);
 //: What is worth asking again only after so long may take long (KPIs).
 const DEAR_REFRESH_S = 30;
 
-export async function ask(path, parameters = {}) {
+export async function ask(path, parameters = {}, signal = undefined) {
   const url = new URL(path, location.href);
   for (const [key, value] of Object.entries(parameters)) url.searchParams.set(key, value);
-  const answer = await fetch(url, { signal: AbortSignal.timeout(LIMIT_MS) });
+  const answer = await fetch(url, { signal: AbortSignal.any([AbortSignal.timeout(LIMIT_MS), signal].filter(Boolean)) });
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.error ?? `HTTP ${answer.status}`);
   return body;
@@ -53,6 +53,7 @@ class Asker {
   show(parameters, names = [...this.queries.keys()]) {
     Object.assign(this.parameters, parameters);
     this.generation += 1;
+    this.asking?.abort();
     for (const name of names) Object.assign(this.queries.get(name), { due: 0, text: "" });
     this.go();
   }
@@ -81,10 +82,11 @@ class Asker {
     const due = this.asked().filter(([, query]) => query.due <= now + 500).map(([name]) => name);
     if (!due.length) return;
     const generation = this.generation;
+    this.asking = new AbortController();
     let answer;
     try {
       const given = Object.entries(this.parameters).filter(([, value]) => value !== "");
-      answer = await ask("/api/tiles", { names: due.join(","), ...Object.fromEntries(given) });
+      answer = await ask("/api/tiles", { names: due.join(","), ...Object.fromEntries(given) }, this.asking.signal);
     } catch {
       answer = null;
     }

@@ -165,6 +165,7 @@ function fill(table, rows) {
     const line = element("tr");
     for (const key of keys) {
       const td = element("td");
+      td.dataset.head = words.HEADS[key] ?? key; // a phone has no room for columns
       const text = words.cell(key, row[key]);
       if (key === "event_id" && row[key]) {
         const link = element("button", text, "link");

@@ -17,14 +17,14 @@ const PHRASES = {
   "当日事件，亮点为近一小时 · ▲ 红灯 ● 黄灯": "events of the day, points of its last hour · ▲ red ● yellow light", "各区域今日事件地图，数字见旁表": "Map of events by area; the numbers are in the list beside",
   最新事件: "Latest events", 案件: "Matter", 时间: "Time", 位置: "Place", 阶段: "State", "红灯 / 黄灯": "Red / yellow lights", 红黄灯: "Lights", "此刻 · 近 30 日派遣的工单": "now · orders of 30 days",
   在办: "Open", "▲ 特急": "▲ Urgent", "■ 超期未结": "■ Overdue", "● 临期 24 h": "● Due in 24 h", 重大危险: "Danger", 群发: "Burst", 三日到期: "Due in 3 days", 反复: "Recurring",
-  "▲ 重大危险": "▲ Danger", "● 三日到期": "● Due in 3 days", "● 重大危险": "● Danger", "▲ 群发": "▲ Burst", "● 群发": "● Burst", "● 反复": "● Recurring", "超期 …": "overdue …", "剩 …": "… left",
+  "▲ 重大危险": "▲ Danger", "● 三日到期": "● Due in 3 days", "● 重大危险": "● Danger", "▲ 群发": "▲ Burst", "● 群发": "● Burst", "● 反复": "● Recurring", "超期 …": "late …", "超期 … 天 …": "late … d …", "剩 …": "… left", "剩 … 天 …": "… d … left",
   办理质效: "Quality", 今日零时至此刻: "since midnight", 当日零时至此刻: "the day until then", 按期办结率: "In time", 满意率: "Satisfied", 按期: "in time", 到期: "due", 满意: "satisfied", 回访: "asked",
   平均时长: "Mean", 中位: "Median", 今日办结: "Closed today", 当日办结: "Closed that day", 今日尚无到期的工单: "Nothing due yet today", 今日尚无有效回访: "Nobody asked yet today", 当日尚无到期的工单: "Nothing fell due that day",
   当日尚无有效回访: "Nobody was asked that day", 今日综合得分: "score of the day", 当日综合得分: "score of the day", "16 中心": "16 centres", "214 街道": "214 streets", 今日尚无可评分的工单: "No order to score yet today", 样本少: "few",
   感知四场景: "Sensing", 四场景: "Sensing", 消防通道: "Fire lanes", 消防通道占压: "Fire lanes blocked", 车棚火情: "Shed fires", 电动车棚火情: "Shed fires", 防汛水位: "Water levels", 电动车入梯: "E-bikes in lifts", "近 1 小时": "last hour",
   工单去向: "Where orders go", 今日派遣单位: "units of the day", 当日派遣单位: "units of the day", 今日尚无工单: "No order yet today", 未受理原因: "Why not accepted", 今日: "today", 当日: "that day", 今日全部受理: "All accepted today",
   今日尚无事件: "No event yet today", 当日没有事件: "No event that day", 近两日尚无事件: "No event in two days", 没有渠道: "No channel", 未细分到下级: "not known more finely", 此处没有更细的网格图形: "No finer grids to draw here",
-  此处今日尚无事件: "No event here yet today", "此刻没有亮灯：今日无重大危险事项，近三日无到期工单": "No light shines: no danger today, nothing due within three days", 受理: "accepted", 重复: "duplicate", 待复核: "in review", 退回: "rejected",
+  此处今日尚无事件: "No event here yet today", "此刻没有亮灯：今日无重大危险事项，近三日无到期工单": "No light shines: no danger today, nothing due within three days", 受理: "accepted", 重复: "repeated", 待复核: "review", 退回: "rejected",
   "● 正常": "● alive", "■ 静默": "■ silent", "◐ 学习中": "◐ learning", "○ 未接入": "○ not in service", "? 未知": "? unknown", 正常: "alive", 静默: "silent", "静默 …": "silent …", 学习中: "learning", 未接入: "not in service", 未知: "unknown",
   "… 毫秒": "… ms", "… 秒": "… s", "… 分钟": "… min", "… 小时": "… h", "… 小时 … 分": "… h … min", "… 天": "… d", "… 天 … 小时": "… d … h", "… 天 …": "… d …", "… 万": "…0 k", 一日内无数据: "no data for a day", "近 5 分钟无报件": "no report in 5 min",
   已派遣: "dispatched", 已签收: "signed", 办理中: "being handled", 已处置: "handled", 已核查: "checked", 已回访: "visited", 已结案: "closed", 退单: "returned", 延期: "extended", 挂起: "suspended", 督办: "supervised", 重新办理: "reopened",
@@ -71,7 +71,7 @@ function english(text) {
   return text;
 }
 
-const ATTRIBUTES = ["title", "aria-label"];
+const ATTRIBUTES = ["title", "aria-label", "data-head"];
 
 function over(node) {
   if (node.nodeType === Node.TEXT_NODE) {

@@ -76,7 +76,7 @@ export const HANDLING = {
 
   ranking(rows, { day }) {
     // As many as there are centres stand side by side: a wall has no hand that scrolls.
-    $("#ranking .list").classList.toggle("two", rows.length <= 16);
+    $("#ranking .list").classList.toggle("two", rows.length > 0 && rows.length <= 16);
     bars("ranking", rows, (row) => ({
       key: row.code, label: words.shortName(words.placeName(row.code)), value: row.score ?? 0, text: row.score === null ? "—" : row.score.toFixed(1),
       sub: row.rank === null ? "样本少" : String(row.rank), subClass: "second",

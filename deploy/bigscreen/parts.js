@@ -82,15 +82,16 @@ export function bars(block, rows, make, whenEmpty) {
   }));
 }
 
-/** What would show half a row shows none of it, however high it is; it scrolls by rows. */
+/** A list that is longer than its place shows whole rows only, until somebody scrolls it. */
 export function wholeRows(list) {
   const cut = () => {
-    const row = $(".row", list);
-    const rest = row && list.scrollHeight > list.clientHeight + 1 ? list.clientHeight % row.offsetHeight : 0;
-    list.style.clipPath = rest ? `inset(0 0 ${rest}px 0)` : "";
+    const end = list.getBoundingClientRect().bottom;
+    const half = list.scrollTop ? undefined : [...list.children].map((row) => row.getBoundingClientRect()).find((box) => box.bottom > end + 2);
+    list.style.clipPath = half ? `inset(0 0 ${Math.max(0, end - half.top)}px 0)` : "";
   };
   new ResizeObserver(cut).observe(list);
   new MutationObserver(cut).observe(list, { childList: true });
+  list.addEventListener("scroll", cut, { passive: true });
 }
 
 function barLine(key, icon) {

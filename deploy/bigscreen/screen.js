@@ -57,6 +57,7 @@ function hear(name, rows, at, changed) {
   const block = state.blockOf.get(name);
   const others = [...state.failing.keys()].some((other) => state.blockOf.get(other) === block);
   if (block?.classList.contains("block") && !others) mark(block, "", noteOf(block.id));
+  block?.classList.remove("waiting");
 }
 
 //: How long a note stays on a number that went back.
@@ -78,6 +79,7 @@ const noteOf = (id) => (id === "totals" && state.fell?.until > Date.now() ? stat
 /** What and since when; it is asked again by itself. The last picture stays, grey and dated. */
 function fail(name, error) {
   const block = state.blockOf.get(name);
+  block?.classList.remove("waiting");
   if (name === "data_as_of") $("#asof").classList.add("late");
   if (!block?.classList.contains("block")) return;
   const heard = state.heard.get(name);
@@ -91,10 +93,12 @@ function round({ trouble, wait_s }) {
   if (trouble && !state.trouble) state.troubleSince = state.at;
   state.trouble = trouble;
   const since = `自 ${words.clock(state.troubleSince)} 起，画面为此前数据，${wait_s} 秒内自动重试`;
-  const past = state.day || state.until ? `正在查看 ${state.day || "今日"}${state.until ? ` ${words.clock(state.until).slice(0, 5)} 之前` : ""}；红黄灯、在办、最新事件、四场景与渠道状态仍为此刻` : "";
   banner(trouble === "offline" ? `● 与服务的连接中断：${since}`
-    : trouble === "failed" ? `● 数据库暂不可用：${since}` : state.late || past, Boolean(trouble || state.late));
+    : trouble === "failed" ? `● 数据库暂不可用：${since}` : state.late || past(), Boolean(trouble || state.late));
 }
+
+const past = () => (state.day || state.until
+  ? `正在查看 ${state.day || "今日"}${state.until ? ` ${words.clock(state.until).slice(0, 5)} 之前` : ""}；红黄灯、在办、最新事件、四场景与渠道状态仍为此刻` : "");
 
 function banner(text, warn) {
   if ($("#banner").textContent !== text) $("#banner").textContent = text;
@@ -134,7 +138,7 @@ async function described() {
 async function start() {
   await language();
   for (const list of document.querySelectorAll(".list")) {
-    list.append(...[1, 2, 3].map(() => Object.assign(document.createElement("div"), { className: "skeleton" })));
+    list.append(...[1, 2, 3, 4, 5, 6].map(() => Object.assign(document.createElement("div"), { className: "skeleton" })));
   }
   const [city, queries, tiles] = await described();
   words.learn(city);
@@ -160,7 +164,7 @@ async function start() {
 
   const today = () => words.day(state.at);
   Object.assign($("#day"), { value: today(), max: today() });
-  const travel = () => {
+  const travel = (again = false) => {
     const day = $("#day");
     day.max = today();
     state.day = !day.value || day.value >= today() ? "" : day.value;
@@ -172,6 +176,9 @@ async function start() {
       const text = title.firstChild;
       text.data = context.past ? text.data.replace("今日", "当日") : text.data.replace("当日", "今日");
     }
+    // At once, however long the numbers take: what stands there is of another time now.
+    if (!state.trouble) banner(state.late || past(), Boolean(state.late));
+    if (!again) for (const block of document.querySelectorAll(".block")) block.classList.add("waiting");
     asker.show({ day: state.day, until: state.until });
   };
   for (const field of ["#day", "#minute"]) $(field).addEventListener("change", () => { replaying.stop(); travel(); });
@@ -182,7 +189,7 @@ async function start() {
       asker.show({ by: choice.dataset.by }, ["ranking"]);
     });
   }
-  for (const list of document.querySelectorAll("#lights .list, #latest .list, #ranking .list, #classes .list")) wholeRows(list);
+  for (const list of document.querySelectorAll(".list")) wholeRows(list);
   theme();
   $("#save").addEventListener("click", () => savePicture(`${document.title} ${words.moment(state.until || state.at).replace(":", "")}`));
   $("#drawer-close").addEventListener("click", close);
@@ -218,7 +225,7 @@ function replay(travel, busy) {
     const next = from + Math.floor((performance.now() - began) / REPLAY_STEP_MS);
     if (next >= 1440) { stop(); return; }
     minute.value = [next / 60, next % 60].map((n) => String(Math.floor(n)).padStart(2, "0")).join(":");
-    travel();
+    travel(true);
     if (!minute.value) stop(); // it has come to now
   };
   button.addEventListener("click", () => {
