@@ -399,7 +399,8 @@ def restore(
                 )
                 say(f"{table}: {manifest.rows[table]} rows")
             _hold_rows(client, database, manifest)
-            tables.apply(settings)
+            for line in tables.apply(settings):
+                say(line)
             if _has_retention(client, beside):
                 retention(settings, apply=True)
         except (ClickHouseError, OSError, KafkaException) as error:
@@ -510,6 +511,7 @@ def _rows(client: Client, database: str) -> dict[str, int]:
     counted = {
         "ReplacingMergeTree": "count() FROM {} FINAL",
         "AggregatingMergeTree": "sum(n) FROM {}",
+        "SummingMergeTree": "sum(n) FROM {}",
     }
     rows = {}
     for table, engine in client.query(

@@ -28,16 +28,12 @@ MESSAGE = "if(origin = '', report_id, origin)"
 ENDED = ("RETURNED", "WITHDRAWN")
 #: States of an order that is over with its event.
 SETTLED = ("CLOSED", "INVALID", "DIRECT_ANSWERED")
+#: States of an order that is no matter, or not yet one.
+NO_MATTER = ("UNKNOWN", "INVALID", "DIRECT_ANSWERED", "WITHDRAWN")
 #: The last state of each order.
 LAST = (
     "SELECT event_id, order_id, argMax(toString(state), version) AS last FROM orders "
     "GROUP BY event_id, order_id"
-)
-#: The last step of each order.
-LAST_STEP = (
-    "SELECT * FROM (SELECT order_id, any(opened_at) AS opened_at, any(sequence) AS number, "
-    "max(version) AS newest, argMax(toString(to_state), version) AS last FROM order_transitions "
-    "GROUP BY order_id)"
 )
 #: What people ask for: topic → its record, and what the outcomes call it.
 ACTIONS = {
@@ -642,16 +638,17 @@ COUNTERS = (
             **_SAME,
         },
     ),
-    # Held against each order's last step, not against the sums of its steps.
     Counter(
         "orders_in_hand",
-        f"({LAST_STEP} WHERE last NOT IN {(*SETTLED, *ENDED)})",
-        {"opened_at": "opened_at", "order_id": "order_id", "of_version": "newest"},
+        "order_transitions ARRAY JOIN [0, 1] AS back",
+        {"opened_at": "opened_at", "order_id": "order_id", "of_version": "version - back"},
+        f"if(back, -1, 1) * (if(back, from_state, to_state) NOT IN {('UNKNOWN', *SETTLED, *ENDED)})",
     ),
     Counter(
         "matters",
-        f"({LAST_STEP} WHERE number <= 1 AND last NOT IN ('INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN'))",
+        "order_transitions ARRAY JOIN [0, 1] AS back",
         {"opened_at": "opened_at", "order_id": "order_id"},
+        f"(sequence <= 1) * if(back, -1, 1) * (if(back, from_state, to_state) NOT IN {NO_MATTER})",
     ),
 )
 

@@ -463,6 +463,7 @@ def main() -> None:
         arguments.reports,
         directory=arguments.directory,
         load_s=arguments.load_s,
+        repeat_s=arguments.repeat_s,
         say=progress.print,
     )
     if arguments.json:

@@ -11,20 +11,25 @@ WITH
         that -> (toDayOfWeek(that) > 5) = (toDayOfWeek(now_there) > 5),
         arrayMap(back -> subtractDays(now_there, back), range(1, 29))
     )) AS instants,
+    -- Gaps of more than a minute are few where there is much to hear: all others are a minute long.
     heard AS (
-        SELECT channel, arraySort(groupUniqArray(toUnixTimestamp(minute))) AS minutes
+        SELECT
+            channel,
+            arraySort(bitmapToArray(groupBitmapState(toUInt32(toUnixTimestamp(minute))))) AS minutes,
+            arrayFilter(pair -> pair.2 - pair.1 > 60, arrayZip(arrayPopBack(minutes), arrayPopFront(minutes))) AS gaps
         FROM outcome_counts
         WHERE minute > now_there - INTERVAL 35 DAY AND minute <= now_there
             AND ({channel:String} = '' OR channel = {channel:String})
         GROUP BY channel
+        HAVING length(minutes) > 1
     )
 SELECT
     channel,
     toDate(toDateTime(that, {time_zone:String})) AS day,
-    arrayMax(
-        (since, until) -> if(since < that + 1800 AND until > that - 1800, until - since, 0),
-        arrayPopBack(minutes), arrayPopFront(minutes)
+    greatest(
+        arrayMax(pair -> if(pair.1 < that + 1800 AND pair.2 > that - 1800, pair.2 - pair.1, 0), gaps),
+        60 * (minutes[1] < that + 1800 AND minutes[-1] > that - 1800)
     ) AS gap_s
 FROM heard ARRAY JOIN instants AS that
-WHERE length(minutes) > 1 AND gap_s > 0
+WHERE gap_s > 0
 ORDER BY channel, day DESC

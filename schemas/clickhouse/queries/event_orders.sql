@@ -3,7 +3,12 @@
 -- meaning: Every step of every order of one event, oldest first, with the unit and deadline of the order's newest version and the SHA-256 of each photo of the work.
 -- refresh: 2 s
 -- parameter: event_id String — The event.
-WITH newest AS
+WITH
+-- Its orders, and since when there is a step of them: none is older than the matter; a day for clocks that differ.
+(
+    SELECT (groupUniqArray(order_id), min(opened_at) - INTERVAL 1 DAY) FROM orders WHERE event_id = {event_id:String}
+) AS had,
+newest AS
 (
     SELECT order_id, argMax(unit_name, version) AS unit_name, argMax(level, version) AS level,
         argMax(tuple(due_at), version).1 AS due_at, argMax(rule, version) AS rule, argMax(priority, version) AS priority
@@ -20,7 +25,7 @@ LEFT JOIN
     SELECT order_id, from_state, to_state, action, actor, role, reason, at,
         arrayMap(one -> extract(one, 'sha256:([0-9a-f]{64})'), media) AS photos
     FROM order_transitions
-    WHERE order_id IN (SELECT order_id FROM newest)
+    WHERE order_id IN had.1 AND at >= had.2
 ) AS steps ON steps.order_id = newest.order_id
 ORDER BY at, newest.order_id
 LIMIT 500

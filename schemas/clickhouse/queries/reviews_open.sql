@@ -8,18 +8,13 @@
 -- parameter: report_id String = '' — Only this report; empty: all.
 -- parameter: limit UInt32 = 200 — How many rows.
 -- parameter: offset UInt32 = 0 — Rows to skip.
-WITH found AS
-(
-    SELECT report_id, channel, reason, detail, class_code, district_code, grid_code, received_at, decided_at,
-        source_topic, source_partition, source_offset
-    FROM report_outcomes
-    WHERE outcome = 'review' AND received_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
-        AND ({reason:String} = '' OR reason = {reason:String})
-        AND ({channel:String} = '' OR channel = {channel:String})
-        AND ({report_id:String} = '' OR report_id = {report_id:String})
-        AND report_id NOT IN (SELECT target FROM action_outcomes WHERE kind = 'review' AND outcome = 'applied')
-)
-SELECT *, (SELECT count() FROM found) AS total
-FROM found
+SELECT report_id, channel, reason, detail, class_code, district_code, grid_code, received_at, decided_at,
+    source_topic, source_partition, source_offset, count() OVER () AS total
+FROM report_outcomes
+PREWHERE outcome = 'review' AND report_id NOT IN (SELECT target FROM action_outcomes WHERE kind = 'review' AND outcome = 'applied')
+WHERE received_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+    AND ({reason:String} = '' OR reason = {reason:String})
+    AND ({channel:String} = '' OR channel = {channel:String})
+    AND ({report_id:String} = '' OR report_id = {report_id:String})
 ORDER BY received_at DESC, report_id
 LIMIT {limit:UInt32} OFFSET {offset:UInt32}
