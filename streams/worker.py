@@ -145,7 +145,11 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
-    run_worker(app)
+    try:
+        run_worker(app)
+    finally:
+        if spans is not None:
+            spans.close()
 
 
 if __name__ == "__main__":
