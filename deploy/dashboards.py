@@ -1,22 +1,29 @@
-"""The Grafana dashboards in deploy/grafana/dashboards: one for who is on call, one for the city.
+"""The Grafana dashboards in deploy/grafana/dashboards: one for who is on call, two for the city.
 
-``quanyu metrics --write`` writes them, from ``deploy/grafana/panels.yaml`` and the named queries; a test holds
-the files against that, and the expressions against the metric registry.
+``quanyu metrics --write`` writes them, from ``deploy/grafana/panels.yaml``, the named queries and what the
+city's pack says of its KPIs; a test holds the files against that, and the expressions against the metric
+registry.
 """
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 
+from deploy.kpi import Period, instant, light_parameters, parameters
+from schemas.city import CityPack, load_city
 from schemas.queries import NamedQuery, Parameter, load_queries
 
 FOLDER = Path(__file__).parent / "grafana" / "dashboards"
 #: Rows of panels, each with title, unit and its expressions by legend.
 PANELS = FOLDER.parent / "panels.yaml"
-ON_CALL, CITY = "quanyu-on-call", "quanyu-city"
+ON_CALL, CITY, KPI = "quanyu-on-call", "quanyu-city", "quanyu-kpi"
+#: Whose values stand in the files. Another city writes its own: ``quanyu metrics --write`` with its pack here.
+PACK = "zhengzhou"
 PROMETHEUS = {"type": "prometheus", "uid": "prometheus"}
 CLICKHOUSE = {"type": "grafana-clickhouse-datasource", "uid": "clickhouse"}
 WIDTH, HEIGHT = 8, 7
@@ -27,21 +34,50 @@ CITY_QUERIES = (
     *("today_totals", "open_orders", "data_as_of", "by_channel", "by_class", "by_unit"),
     *("intake_by_hour", "outcome_totals", "review_reasons"),
 )
+#: What takes its rules from the city's pack: weights, targets, the calendar, who belongs to whom, the lights.
+KPI_QUERIES = (
+    *("quality", "light_totals", "ranking", "map_areas"),
+    *("kpi", "kpi_time", "scorecard"),
+)
+#: Those of them that compare groups, and by what.
+COMPARED, GROUPS = ("ranking", "scorecard"), ("centre", "district", "street", "unit")
 _PLACEHOLDER = re.compile(r"\{(\w+):\w+\}")
 #: What a dashboard's time range and its variable make of a query's parameters. Grafana writes the value of a
 #: variable quoted; its choices are a list, not what somebody typed.
 GIVEN = {
     "at": "toInt64(${__to})",
+    "since": "toInt64(${__from})",
     "until": "toInt64(${__to})",
     "time_zone": "${time_zone:singlequote}",
     "day": "toDate(fromUnixTimestamp64Milli(toInt64(${__to})), ${time_zone:singlequote})",
 }
 
 
-def sql_of(query: NamedQuery) -> str:
-    """The query's own SQL with the dashboard's range in place of its parameters."""
-    values = {p.name: GIVEN.get(p.name) or _literal(p) for p in query.parameters}
+def pack_values(city: CityPack) -> dict[str, str]:
+    """What the city's pack gives the queries, by parameter: all its calendar knows, whatever the period."""
+    years = sorted(city.calendar.years)
+    first, last = date(years[0], 1, 1), date(years[-1], 12, 31)
+    zone = ZoneInfo(city.time_zone).key
+    since, until = (instant(f"{day}T00:00:00", zone) for day in (first, last))
+    given = parameters(city, Period(since, until, until)) | light_parameters(city)
+    before = (first - date.fromisoformat(str(given["calendar_from"]))).days
+    given |= {"calendar": str(given["calendar"])[before:], "calendar_from": first.isoformat()}
+    return {name: str(value) for name, value in given.items() if name not in GIVEN}
+
+
+def sql_of(query: NamedQuery, pack: frozenset[str] = frozenset()) -> str:
+    """The query's own SQL with the dashboard's range in place of its parameters, and variables for ``pack``."""
+    values = {
+        p.name: GIVEN.get(p.name) or (_variable(p) if p.name in pack else _literal(p))
+        for p in query.parameters
+    }
     return _PLACEHOLDER.sub(lambda found: values[found[1]], query.sql)
+
+
+def _variable(parameter: Parameter) -> str:
+    name = f"${{{parameter.name}:singlequote}}"
+    kinds = {"String": name, "Date": f"toDate({name})"}
+    return kinds.get(parameter.type, f"${{{parameter.name}}}")
 
 
 def _literal(parameter: Parameter) -> str:
@@ -98,38 +134,68 @@ def on_call() -> dict[str, Any]:
 
 def city() -> dict[str, Any]:
     """The city's numbers as of the range's end, by the same files as the screen."""
-    panels = [
+    panels = _tables({name: sql_of(load_queries()[name]) for name in CITY_QUERIES}, WIDTH)
+    return _dashboard(CITY, "全域：城市报件", panels, "now-24h", [_zone()])
+
+
+def kpi() -> dict[str, Any]:
+    """The city's KPIs: of the range, or of the city's day at its end, by the rules of its pack."""
+    pack = pack_values(load_city(PACK))
+    names = frozenset(pack)
+    queries = {name: load_queries()[name] for name in KPI_QUERIES}
+    panels = _tables(
+        {n: sql_of(q, names | {"by"} if n in COMPARED else names) for n, q in queries.items()}, 12
+    )
+    used = {parameter.name for query in queries.values() for parameter in query.parameters}
+    constants = [
+        {"name": name, "type": "constant", "hide": 2, "query": value, "skipUrlSync": True,
+         "current": {"text": value, "value": value}}
+        for name, value in pack.items() if name in used
+    ]  # fmt: skip
+    variables = [_zone(), _choice("by", "比较谁", GROUPS), *constants]
+    # A year's KPIs are dear: nobody needs them every half minute.
+    return _dashboard(KPI, "全域：考核指标", panels, "now-30d", variables) | {"refresh": "5m"}
+
+
+def _tables(queries: dict[str, str], width: int) -> list[dict[str, Any]]:
+    """Each query's SQL as a table."""
+    columns = 24 // width
+    return [
         {
-            **_place(index % COLUMNS * WIDTH, index // COLUMNS * HEIGHT, WIDTH, HEIGHT),
+            **_place(index % columns * width, index // columns * HEIGHT, width, HEIGHT),
             "id": index + 1,
             "type": "table",
-            "title": query.title,
-            "description": f"{query.meaning} schemas/clickhouse/queries/{query.name}.sql",
+            "title": load_queries()[name].title,
+            "description": f"{load_queries()[name].meaning} schemas/clickhouse/queries/{name}.sql",
             "datasource": CLICKHOUSE,
             "targets": [
                 {
-                    "refId": query.name,
+                    "refId": name,
                     "editorType": "sql",
                     "format": 1,
                     "queryType": "table",
-                    "rawSql": sql_of(query),
+                    "rawSql": sql,
                 }
             ],
         }
-        for index, query in enumerate(load_queries()[name] for name in CITY_QUERIES)
+        for index, (name, sql) in enumerate(queries.items())
     ]
-    zone = {
-        "name": "time_zone",
-        "label": "city's time zone",
+
+
+def _zone() -> dict[str, Any]:
+    return _choice("time_zone", "city's time zone", ("Asia/Shanghai", "UTC"))
+
+
+def _choice(name: str, label: str, values: tuple[str, ...]) -> dict[str, Any]:
+    """A variable of which one value is chosen, the first until then."""
+    return {
+        "name": name,
+        "label": label,
         "type": "custom",
-        "query": "Asia/Shanghai,UTC",
-        "current": {"text": "Asia/Shanghai", "value": "Asia/Shanghai"},
-        "options": [
-            {"text": name, "value": name, "selected": name == "Asia/Shanghai"}
-            for name in ("Asia/Shanghai", "UTC")
-        ],
+        "query": ",".join(values),
+        "current": {"text": values[0], "value": values[0]},
+        "options": [{"text": v, "value": v, "selected": v == values[0]} for v in values],
     }
-    return _dashboard(CITY, "全域：城市报件", panels, "now-24h", [zone])
 
 
 def _place(x: int, y: int, width: int, height: int) -> dict[str, Any]:
@@ -157,5 +223,5 @@ def written() -> dict[Path, str]:
     return {
         FOLDER / f"{dashboard['uid']}.json": json.dumps(dashboard, ensure_ascii=False, indent=1)
         + "\n"
-        for dashboard in (on_call(), city())
+        for dashboard in (on_call(), city(), kpi())
     }

@@ -177,17 +177,35 @@ def test_only_the_right_answer_is_a_heartbeat(
     assert is_heartbeat(httpx.Response(status, json=body, request=request)) is good
 
 
-@pytest.mark.parametrize("name", dashboards.CITY_QUERIES)
-def test_a_query_of_the_citys_dashboard_runs_as_grafana_would_send_it(
-    vitals: Vitals, settings: Settings, name: str
+@pytest.mark.parametrize(
+    ("dashboard", "name"),
+    [("city", name) for name in dashboards.CITY_QUERIES]
+    + [("kpi", name) for name in dashboards.KPI_QUERIES],
+)
+def test_a_query_of_the_citys_dashboards_runs_as_grafana_would_send_it(
+    vitals: Vitals, settings: Settings, dashboard: str, name: str
 ) -> None:
     query = load_queries()[name]
     now_ms = int(time.time() * 1000)
-    sql = dashboards.sql_of(query).replace("${__to}", str(now_ms))
-    sql = sql.replace("${time_zone:singlequote}", "'Asia/Shanghai'")
-    assert "${" not in sql
+    since = now_ms - 30 * 24 * 3600 * 1000
+    made = {"city": dashboards.city, "kpi": dashboards.kpi}[dashboard]()
+    (target,) = (t for p in made["panels"] for t in p["targets"] if t["refId"] == name)
+    sql = target["rawSql"].replace("${__to}", str(now_ms)).replace("${__from}", str(since))
     today = datetime.fromtimestamp(now_ms / 1000, ZoneInfo("Asia/Shanghai")).date().isoformat()
-    given = {"at": now_ms, "until": now_ms, "time_zone": "Asia/Shanghai", "day": today}
+    given = {
+        "at": now_ms,
+        "since": since,
+        "until": now_ms,
+        "time_zone": "Asia/Shanghai",
+        "day": today,
+    }
+    for variable in made["templating"]["list"]:
+        value = variable["current"]["value"]
+        if f"${{{variable['name']}" in sql:
+            given[variable["name"]] = value
+        sql = sql.replace(f"${{{variable['name']}:singlequote}}", f"'{value}'")
+        sql = sql.replace(f"${{{variable['name']}}}", value)
+    assert "${" not in sql
     with tables.connect(settings) as client:
         client.database = settings.clickhouse_database
         known = {p.name: given[p.name] for p in query.parameters if p.name in given}

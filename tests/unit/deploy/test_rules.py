@@ -14,7 +14,9 @@ import yaml
 
 from deploy import dashboards
 from deploy.cli import create_app
+from schemas.city import load_city
 from schemas.metrics import REGISTRY, page
+from schemas.queries import load_queries
 from schemas.settings import Settings
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "prometheus"
@@ -153,6 +155,31 @@ def test_every_metric_is_looked_at_by_a_rule_or_a_panel() -> None:
 def test_every_recorded_series_is_looked_at() -> None:
     used = [*EXPRESSIONS, *(rule["expr"] for rule in rules())]
     assert RECORDED.keys() <= {name for expression in used for name in series_of(expression)}
+
+
+def test_each_number_that_the_pack_gives_rules_is_in_grafana_and_no_rule_is_there_for_nothing() -> (
+    None
+):
+    """A list of rows (offset) and what another query opens are no numbers of their own."""
+    pack = set(dashboards.pack_values(load_city(dashboards.PACK)))
+    queries = [query for query in load_queries().values() if not query.private]
+    opened = {drill.query for query in queries for drill in query.drill_down}
+    taken = {query.name: {p.name for p in query.parameters} for query in queries}
+    numbers = {
+        name
+        for name, has in taken.items()
+        if has & pack and "offset" not in has and name not in opened
+    }
+    assert numbers == set(dashboards.KPI_QUERIES)
+    made = dashboards.kpi()
+    named = {variable["name"] for variable in made["templating"]["list"]}
+    used = {
+        found
+        for panel in made["panels"]
+        for found in re.findall(r"\$\{(\w+)", panel["targets"][0]["rawSql"])
+    }
+    assert used - {"__from", "__to"} == named
+    assert named - {"time_zone", "by"} <= pack
 
 
 def test_page_and_dashboards_are_as_the_registry_and_their_sources_have_it() -> None:
