@@ -91,10 +91,45 @@ def test_an_unknown_counter_and_a_cluster_are_refused(
 ) -> None:
     own = settings.model_copy(update={"clickhouse_database": fresh.database})
     tables.apply(own)
-    with pytest.raises(QuanyuError, match="no counter 'events'; known: link_counts, matters, orders_"):
+    with pytest.raises(
+        QuanyuError, match="no counter 'events'; known: link_counts, matters, orders_"
+    ):
         rebuild(own, "events")
     with pytest.raises(QuanyuError, match="shard by shard"):
         rebuild(own.model_copy(update={"clickhouse_cluster": "c"}), "outcome_counts")
     with pytest.raises(QuanyuError, match="event_links has no rows"):
         rebuild(own, "link_counts")
+    clickhouse.command(f"DROP DATABASE `{fresh.database}`")
+
+
+def test_what_is_open_is_rebuilt_from_the_steps_whether_these_are_merged_or_not(
+    settings: Settings, fresh: Fresh, clickhouse: Client
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": fresh.database})
+    tables.apply(own)
+    steps, table = (f"`{fresh.database}`.{n}" for n in ("order_transitions", "orders_in_hand"))
+    lives = {
+        "a": ("DISPATCHED", "SIGNED", "HANDLED"),
+        "b": ("DISPATCHED", "CLOSED"),
+        "c": ("SIGNED",),
+    }
+    for order, states in lives.items():
+        for version, (before, after) in enumerate(
+            zip(("UNKNOWN", *states), states, strict=False), 1
+        ):
+            clickhouse.command(
+                f"INSERT INTO {steps} (order_id, version, from_state, to_state, opened_at) "
+                f"VALUES ('{order}', {version}, '{before}', '{after}', 1790000000)"
+            )
+    open_now = (
+        f"SELECT order_id, of_version, state FROM {table} FINAL WHERE n > 0 ORDER BY order_id"
+    )
+    expected = [("a", 3, "HANDLED"), ("c", 1, "SIGNED")]
+    assert clickhouse.query(open_now).result_rows == expected
+    clickhouse.command(f"OPTIMIZE TABLE {table} FINAL")
+    assert rebuild(own, "orders_in_hand", group="nobody").wrong_before == 0
+    assert clickhouse.query(open_now).result_rows == expected
+    clickhouse.command(f"TRUNCATE TABLE {table}")
+    assert rebuild(own, "orders_in_hand", group="nobody").wrong_before == 2
+    assert clickhouse.query(open_now).result_rows == expected
     clickhouse.command(f"DROP DATABASE `{fresh.database}`")

@@ -206,3 +206,15 @@ def test_every_statement_for_a_cluster_is_sql(clickhouse: Client) -> None:
     for statement in statements:
         parsed = clickhouse.query("SELECT formatQuery({q:String})", parameters={"q": statement})
         assert "ON CLUSTER main" in parsed.result_rows[0][0]
+
+
+def test_an_upgrade_says_which_new_table_lacks_the_rows_that_are_there(
+    own: Settings, clickhouse: Client
+) -> None:
+    tables.apply(own, up_to=8)
+    clickhouse.command(
+        f"INSERT INTO `{own.clickhouse_database}`.order_transitions (order_id, version) VALUES ('o', 1)"
+    )
+    said = [line for line in tables.apply(own) if "rebuild" in line]
+    assert [line.split()[-1] for line in said] == ["orders_in_hand", "matters"]
+    assert tables.apply(own) == []
