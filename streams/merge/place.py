@@ -641,6 +641,7 @@ class Placer:
             seen.words, seen.building, seen.part, seen.device, seen.id, seen.channel,
             seen.occurred_at, seen.occurred_at, seen.occurred_at, seen.received_at,
             seen.received_at, 0, 0, [seen.reporter], [], also=seen.also, urgent=int(seen.urgent),
+            self_handled=seen.self_handled,
         )  # fmt: skip
 
     @staticmethod
@@ -808,15 +809,23 @@ class Placer:
         key = seen.at, seen.rank
         for found in state.young_at.since(seen.at):
             for place in places:
+                # Of its street a report asks only when it opens an event.
+                opening_only = place[0] == "s"
                 for other in found.get(place, ()):
+                    if opening_only and not other.opener:
+                        continue
                     if (other.at, other.rank) > key and other.id not in queued:
                         queued.add(other.id)
                         heapq.heappush(queue, (other.at, other.rank, other.id))
 
     @staticmethod
     def _around(places: list[Token]) -> Iterator[Token]:
-        """The places, each cell with those beside it."""
+        """The places, each cell with those beside it, each street however it is told."""
         for place in places:
+            if place[0] == "s":
+                for says in range(len(_UNLIKE)):
+                    yield (*place[:4], says)
+                continue
             if place[0] != "c":
                 yield place
                 continue

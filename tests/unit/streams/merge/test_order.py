@@ -148,18 +148,30 @@ NEIGHBOURS = st.builds(
     north=st.sampled_from([None, 0.0, 25.0, 50.0, 75.0]),
     reporter=st.sampled_from(["", "h1", "h2", "h3"]),
 )
+#: People who tell of one street: by its name alone, a house or a point.
+PASSERS_BY = st.builds(
+    lambda **drawn: SOME | {"class_code": "0101"} | drawn,
+    minute=st.integers(0, 2),
+    ms=st.integers(0, MINUTE - 1),
+    text=st.sampled_from(["abcdef", "abcdeg", "路灯"]),
+    north=st.sampled_from([None, None, 0.0, 130.0]),
+    grid=st.sampled_from([COMPOUND[:9], f"{COMPOUND[:9]}002001"]),
+    address=st.sampled_from(["", "", "1 Main Street", "2 Main St"]),
+)
 
 
 @settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    drawn=st.one_of(*(st.lists(each, min_size=2, max_size=14) for each in (DRAWN, NEIGHBOURS))),
+    drawn=st.one_of(
+        *(st.lists(each, min_size=2, max_size=14) for each in (DRAWN, NEIGHBOURS, PASSERS_BY))
+    ),
     shuffle=st.integers(0, 2**32),
     cuts=st.lists(st.integers(1, 13), max_size=6),
     restart=st.booleans(),
 )
-def test_arrival_order_within_a_minute_batches_and_restarts_change_no_event_and_no_relation(
+def test_arrival_order_within_a_minute_batches_and_restarts_change_no_decision(
     city: CityPack,
     codec: Codec,
     drawn: list[dict[str, Any]],
