@@ -50,6 +50,7 @@ from streams.dispatch.lifecycle import (
     new_deadline,
     next_notice,
     notice,
+    settled,
     told_again,
     turn,
 )
@@ -184,9 +185,10 @@ class DispatchStep:
             old = event["opened_at"] + REMEMBERED_MS <= now_ms + AHEAD_MS
             numbered = event["decided_at"] if old else 0
             told = _event(event, self._holding(event))
-            case, steps = first(
-                told, rules, now_ms, numbered, "" if _sure(event) else event["candidate"]
-            )
+            known = "" if event["self_handled"] or _sure(event) else event["candidate"]
+            case, steps = first(told, rules, now_ms, numbered, known)
+            if event["self_handled"]:
+                steps += settled(case, event["first_channel"], now_ms, rules)
             self._tell(case, steps, decision)
             if event["recurs_of"] is not None:
                 decision.outputs.append(self._false_closure(event))

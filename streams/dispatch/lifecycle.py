@@ -31,6 +31,8 @@ REOPENED_BY_VISIT = 1
 DONE_KEPT = 50
 #: Why an order waits for a person, before the event that its own may be; and why it waits no more.
 MAY_BE_KNOWN, NOT_ANSWERED = "may_be_known", "nobody answered whether the event is known"
+#: What an order says that was handled before anybody had it.
+ON_THE_SPOT = "settled on the spot by who reported it"
 #: More of any unit than this is no extension.
 EXTENSION_MAX = 1000
 
@@ -248,6 +250,24 @@ def first(
     steps = [_next_order(case, rules.duties.duty(event), rules, at, known=known)]
     case.order = steps[-1].order
     return case, steps
+
+
+def settled(case: Case, channel: str, at: int, rules: Rules) -> list[Step]:
+    """Who told of it settled the matter on the spot (自行处置): an order that a unit has is handled at once.
+
+    Told by ``channel``. Whose work it was the report does not say openly; the centre checks it as any other.
+    """
+    steps: list[Step] = []
+    said = _BY_SYSTEM | {"actor": channel, "role": UNIT[1], "note": ON_THE_SPOT, "handler": ""}
+    for verb in ("sign", "handle"):
+        row = MOVES.get((verb, case.order["state"]))
+        if row is None:
+            return steps
+        steps.append(_step(case.order, row, said, at, rules))
+        # A channel is nobody whose work is counted.
+        steps[-1].order.update(self_handled=True, handler="")
+        _take(case, steps[-1:])
+    return steps
 
 
 def act(case: Case, action: Mapping[str, Any], rules: Rules, now_ms: int) -> list[Step] | Refusal:
@@ -491,7 +511,7 @@ def _changes(
         case "check_pass":
             return {"checked_at": at}
         case "check_fail":
-            return {"reworks": order["reworks"] + 1}
+            return {"reworks": order["reworks"] + 1, "self_handled": False}
         case "visit":
             visit = action["visit"]
             if visit == "unreachable" and action["role"] == "citizen":
@@ -522,7 +542,7 @@ def _changes(
         case "supervise":
             return {"supervised": True}
         case "reopen":
-            again = {"reopens": order["reopens"] + 1, "signed_at": None}
+            again = {"reopens": order["reopens"] + 1, "signed_at": None, "self_handled": False}
             again |= {"paused_at": None, "before": ""}
             return again | _NOT_ASKED | _round(order, at, at, rules)[0]
         case "false_closure":

@@ -335,6 +335,7 @@ class MergeStep:
             "candidate_score": event.candidate_score if event.doubtful else 0.0,
             "candidate_reason": event.candidate_reason if event.doubtful else "",
             "urgent": event.urgent > 0,
+            "self_handled": event.self_handled,
         }
         return Output("events", event.id.encode(), self._encode_event(record))
 
@@ -383,5 +384,5 @@ def to_seen(
         f"{title} {text}"[:TEXT_KEPT],
         "" if device else report["reporter_hash"], list(dict.fromkeys(tokens)), device,
         report["alarm_state"], building, part, also=also,
-        urgent=bool(report.get("urgent")),
+        urgent=bool(report.get("urgent")), self_handled=bool(report.get("self_handled")),
     )  # fmt: skip

@@ -80,6 +80,8 @@ class Seen(msgspec.Struct, array_like=True, eq=False, gc=False):
     rank: str = ""
     #: Its words tell of danger.
     urgent: bool = False
+    #: Its reporter settled the matter on the spot.
+    self_handled: bool = False
 
     def __post_init__(self) -> None:
         self.rank = self.rank or rank(self.occurred_at, self.id)
@@ -185,6 +187,8 @@ class OpenEvent(msgspec.Struct, array_like=True, eq=False, gc=False):
     apart: bool = False
     #: Reports of it whose words tell of danger.
     urgent: int = 0
+    #: Who opened it settled it on the spot.
+    self_handled: bool = False
 
     def __post_init__(self) -> None:
         self.rank = self.rank or rank(self.opener_occurred_at, self.first_report_id)

@@ -397,6 +397,41 @@ def test_what_is_urgent_never_waits(desk: Desk) -> None:
     assert (desk.order()["state"], desk.order("e2")["state"]) == ("DISPATCHED", "DISPATCHED")
 
 
+#: A grid worker settles it on the spot and says so.
+ON_THE_SPOT: Record = {"self_handled": True, "first_channel": "grid_patrol"}
+
+
+def test_what_is_settled_on_the_spot_is_handled_at_once_and_the_centre_checks_it(
+    desk: Desk,
+) -> None:
+    desk.tell(event(**WAITS | ON_THE_SPOT))
+    steps = desk.all("order.transitions")
+    assert [
+        (s["from_state"], s["action"], s["to_state"], s["role"], s["actor"]) for s in steps
+    ] == [
+        ("UNKNOWN", "dispatch", "DISPATCHED", "system", "system"),
+        ("DISPATCHED", "sign", "SIGNED", "grid_worker", "grid_patrol"),
+        ("SIGNED", "handle", "HANDLED", "grid_worker", "grid_patrol"),
+    ]
+    order = desk.order()
+    assert (order["self_handled"], order["handled_at"], order["handler"]) == (True, NOW, "")
+    desk.tell(event(version=2, **ON_THE_SPOT))
+    assert desk.order() == order
+    for verb in ("check_pass", "close"):
+        desk.ask(action(verb, "centre", order_id=order["order_id"]))
+    assert desk.order()["state"] == "CLOSED"
+    assert desk.order()["self_handled"]
+
+
+@pytest.mark.parametrize("again", ["check_fail", "reopen"])
+def test_work_that_is_done_again_is_no_more_settled_on_the_spot(desk: Desk, again: str) -> None:
+    desk.tell(event(**ON_THE_SPOT))
+    settled = desk.order()
+    desk.ask(action(again, "centre", order_id=settled["order_id"]))
+    assert desk.order()["version"] > settled["version"]
+    assert not desk.order()["self_handled"]
+
+
 def test_merged_into_the_one_that_it_is_its_order_is_withdrawn_and_taken_apart_dispatched(
     desk: Desk,
 ) -> None:

@@ -94,3 +94,11 @@ def test_an_event_is_urgent_when_any_of_its_reports_is(city: CityPack, codec: Co
     calm, danger = BOTH, BOTH | {"urgent": True}
     assert [e["urgent"] for e in events(city, codec, calm)] == [False]
     assert [e["urgent"] for e in events(city, codec, calm, danger)] == [True]
+
+
+def test_an_event_is_settled_on_the_spot_when_who_opened_it_says_so(
+    city: CityPack, codec: Codec
+) -> None:
+    told, settled = BOTH, BOTH | {"self_handled": True}
+    for reports, said in (((told,), False), ((settled, told), True), ((told, settled), False)):
+        assert [e["self_handled"] for e in events(city, codec, *reports)] == [said]

@@ -58,6 +58,7 @@ def report(number: int, drawn: dict[str, Any]) -> Record:
         "device": drawn["device"],
         "alarm_state": drawn["alarm"] if drawn["device"] else "",
         "urgent": drawn.get("urgent", False),
+        "self_handled": drawn.get("self_handled", False),
         "source_topic": "reports.raw.test",
         "source_partition": 0,
         "source_offset": 0,
