@@ -606,8 +606,12 @@ class Counter:
     groups: dict[str, str]
     #: What a fact counts.
     weight: str = "1"
+    #: How a fact counts more than once.
+    sides: str = ""
 
 
+#: A step adds what holds after it and takes back what held before.
+_BOTH = "ARRAY JOIN [0, 1] AS back"
 _SAME = {name: name for name in ("class_code", "district_code")}
 COUNTERS = (
     Counter(
@@ -640,15 +644,17 @@ COUNTERS = (
     ),
     Counter(
         "orders_in_hand",
-        "order_transitions ARRAY JOIN [0, 1] AS back",
+        "order_transitions",
         {"opened_at": "opened_at", "order_id": "order_id", "of_version": "version - back"},
         f"if(back, -1, 1) * (if(back, from_state, to_state) NOT IN {('UNKNOWN', *SETTLED, *ENDED)})",
+        _BOTH,
     ),
     Counter(
         "matters",
-        "order_transitions ARRAY JOIN [0, 1] AS back",
+        "order_transitions",
         {"opened_at": "opened_at", "order_id": "order_id"},
         f"(sequence <= 1) * if(back, -1, 1) * (if(back, from_state, to_state) NOT IN {NO_MATTER})",
+        _BOTH,
     ),
 )
 
@@ -661,7 +667,8 @@ def _counters(facts: Facts, found: Found) -> None:
         wrong = facts.rows(
             f"SELECT {names}, sum(fact), sum(counted), count() OVER () FROM ("
             f"SELECT {columns}, toInt64(0) AS fact, toInt64(n) AS counted FROM {counter.table} "
-            f"UNION ALL SELECT {recount}, toInt64({counter.weight}), toInt64(0) FROM {counter.base}) "
+            f"UNION ALL SELECT {recount}, toInt64({counter.weight}), toInt64(0) "
+            f"FROM {counter.base} {counter.sides}) "
             f"GROUP BY {names} HAVING sum(fact) != sum(counted) ORDER BY {names} LIMIT {KEPT}"
         )
         if wrong:
