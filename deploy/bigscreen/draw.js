@@ -33,13 +33,14 @@ export const DRAW = {
       ? `受理的 ${words.exact(row.linked)} 份中 ${words.exact(row.merged)} 份并入已知事件` : "今日尚无受理的报件";
   },
 
-  intake_by_hour(rows, { drill, past, hour }) {
+  intake_by_hour(rows, { drill, past, until, hour }) {
+    const over = past && !until;
     // Hours to come have no number yet; zero would say that nothing came. The hour that runs is a point of its own.
-    const shown = (row) => past || row.hour < hour;
+    const shown = (row) => over || row.hour < hour;
     curve($("#hours"), [
       { name: past ? "前日" : "昨日", kind: "before", values: rows.map((row) => row.reports_before) },
       { name: past ? "当日" : "今日", kind: "now", values: rows.map((row) => (shown(row) ? row.reports : null)) },
-    ], { labels: rows.map((row) => `${row.hour} 时`), last: past ? undefined : { at: hour, value: rows[hour].reports },
+    ], { labels: rows.map((row) => `${row.hour} 时`), last: over ? undefined : { at: hour, value: rows[hour].reports },
       pick: (i) => rows[i].reports && drill("intake_by_hour", "reports", rows[i], `${rows[i].hour} 时报件`) });
   },
 
