@@ -231,6 +231,36 @@ def test_yesterday_is_another_picture_and_back_again(screen: Screen) -> None:
         assert said == []
 
 
+def test_another_time_is_said_at_once_however_long_its_numbers_take(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        page.route("**/api/tiles*", lambda route: None)  # never answered
+        page.fill("#day", yesterday)
+        assert yesterday in page.inner_text("#banner")
+        assert page.locator(".block:visible").count() == page.locator(".waiting:visible").count()
+        page.unroute_all(behavior="ignoreErrors")
+        page.fill("#day", "")
+        eventually(lambda: page.locator(".waiting:visible").count() == 0)
+        assert said == []
+
+
+def test_a_banner_takes_no_channel_and_no_centre_from_a_wall(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        page.wait_for_selector("#ranking .row")
+        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        page.fill("#day", yesterday)
+        page.wait_for_selector("#banner:not([hidden])")
+        for block in ("channels", "ranking"):
+            rows = page.evaluate(
+                "id => { const list = document.querySelector(`#${id} .list`);"
+                " return [list.scrollHeight - list.clientHeight, list.style.clipPath]; }",
+                block,
+            )
+            assert rows[0] <= 1, block
+            assert rows[1] == "", block
+        assert said == []
+
+
 def lamps(page: Any) -> dict[str, str]:
     """State of each lamp; the tile must say the same."""
     read = "nodes => Object.fromEntries(nodes.map(n => [n.dataset.key, n.className]))"
