@@ -710,7 +710,7 @@ class Placer:
         event = state.events.get(first.event)
         learnt = _learnt_from(first, event)
         self._push_concerned(state, first, queue, queued, first.opener, [(event, learnt)])
-        changed = {first.event} if first.reporter else set()
+        heard = {(first.event, first.reporter)} if first.reporter else set()
         while queue:
             _, _, identity = heapq.heappop(queue)
             queued.discard(identity)
@@ -743,27 +743,33 @@ class Placer:
             if seen.event != before:
                 moved(state, seen, before)
             if seen.reporter:
-                changed.update((before, seen.event))
+                heard |= {(before, seen.reporter), (seen.event, seen.reporter)}
             event = state.events.get(seen.event)
             told = [(left, forgotten), (event, _learnt_from(seen, event))]
             self._push_concerned(state, seen, queue, queued, opened != opens, told)
             if left is not None and not left.count:
                 left.merged_into = seen.event or None
-        for identity in sorted(changed & state.events.keys()):
-            self._hear_again(state, state.events[identity], changes)
+        for identity in sorted({identity for identity, _ in heard} & state.events.keys()):
+            of_event = {reporter for event, reporter in heard if event == identity}
+            self._hear_again(state, state.events[identity], of_event, changes)
 
     @staticmethod
-    def _hear_again(state: MergeState, event: OpenEvent, changes: Changes) -> None:
-        """Tell anew which young reports of an event are of somebody who was heard before them.
+    def _hear_again(
+        state: MergeState, event: OpenEvent, reporters: set[str], changes: Changes
+    ) -> None:
+        """Tell anew which young reports of these reporters are of somebody who was heard before.
 
         Who was heard first by a young report may have been heard by another before; who was heard by none of
-        them was heard by an old one.
+        them was heard by an old one. Where no more are remembered, it counts who of all came first.
         """
         found = state.young_at.since(state.stream_time - HORIZON_MS)
+        full = len(event.reporters) + len(reporters) >= REPORTERS_KEPT
         young = [
             seen
             for seen in chain.from_iterable(places.get(event.id, ()) for places in found)
-            if seen.reporter and seen.event == event.id and seen.id in state.young
+            if (seen.reporter if full else seen.reporter in reporters)
+            and seen.event == event.id
+            and seen.id in state.young
         ]
         young.sort(key=lambda seen: (seen.at, seen.rank))
         firsts = {
@@ -775,13 +781,13 @@ class Placer:
         for seen in young:
             if seen.opener or seen.by_hand:
                 continue
-            relation = _relation(seen, event, heard)
-            if relation not in REPEATED and len(heard) < REPORTERS_KEPT:
+            before = seen.reporter in heard
+            if not before and len(heard) < REPORTERS_KEPT:
                 heard.append(seen.reporter)
-            if relation != seen.relation:
-                event.priority += (relation in REPEATED) - (seen.relation in REPEATED)
+            if before != (seen.relation in REPEATED):
+                seen.relation = _relation(seen, event, heard) if before else "co_report"
+                event.priority += 1 if before else -1
                 event.version += 1
-                seen.relation = relation
                 changes.events[event.id] = event
                 changes.reports[seen.id] = seen
         event.reporters = heard

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.grids import METRES_PER_DEGREE
 from schemas.merge_policy import Alarm, MergePolicy, Rule
+from streams.merge import place
 from streams.merge.decide import MergeStep, to_seen
 from streams.merge.state import YoungAt
 from tests.unit.streams.batches import NOW, Record, cut, records, run
@@ -171,6 +173,7 @@ PASSERS_BY = st.builds(
     shuffle=st.integers(0, 2**32),
     cuts=st.lists(st.integers(1, 13), max_size=6),
     restart=st.booleans(),
+    kept=st.sampled_from([2, 20]),
 )
 def test_arrival_order_within_a_minute_batches_and_restarts_change_no_decision(
     city: CityPack,
@@ -179,14 +182,16 @@ def test_arrival_order_within_a_minute_batches_and_restarts_change_no_decision(
     shuffle: int,
     cuts: list[int],
     restart: bool,
+    kept: int,
 ) -> None:
     reports, arrived = both_orders(drawn, shuffle)
     told = []
     for each, where, again in ((reports, [], False), (arrived, cuts, restart)):
         values = [codec.encode("Report", r) for r in each]
-        outputs, _ = run(
-            MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again
-        )
+        with patch.object(place, "REPORTERS_KEPT", kept):
+            outputs, _ = run(
+                MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again
+            )
         told.append((partition(codec, outputs), candidates(codec, outputs)))
     assert told[0] == told[1]
 
