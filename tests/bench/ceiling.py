@@ -10,6 +10,7 @@ the city's clerks linked in one case and not in another.
 import argparse
 import csv
 import json
+import re
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -41,6 +42,8 @@ DISTANCES, DELAYS = (1.0, 30.0, 100.0), (1.0, 2.0, 4.0, 8.0, 12.0, 24.0)
 #: As far apart the clerks link (the largest of their pairs is 199 m).
 REACH_M = 100.0
 ZONE = "America/Chicago"
+#: People name a community or village, not its committee.
+OFFICE = re.compile("(居民委员会|村民委员会|居委会|村委会|委会)+$")
 #: The contest's departments for the taxonomy of Zhengzhou, by main class and where a class differs from it.
 FIRST_DAY = {
     **dict.fromkeys(("01", "02", "03", "04", "05", "21", "22", "23", "24", "25"), "城乡建设"),
@@ -70,6 +73,12 @@ def write(folder: Path) -> None:
         (row["sr_number"], row["longitude"], row["latitude"], "WGS84", row["ward"]) for row in every
     )
     _write(folder / "points.csv", ("id", "lon", "lat", "crs", "expected"), points)
+    names = [r for r in _read(DATA / "zhengzhou" / "zz_jionlp_location.csv") if r["village"]]
+    addresses = (
+        (f"{r['county']}{OFFICE.sub('', r['village'])}{n % 97 + 1}号", r["county"], r["town"])
+        for n, r in enumerate(names)
+    )
+    _write(folder / "addresses.csv", ("text", "district", "street"), addresses)
 
 
 def _read(path: Path) -> list[dict[str, str]]:
