@@ -17,13 +17,12 @@ import yaml
 from deploy.kpi import Period, instant, light_parameters, parameters
 from schemas.city import CityPack, load_city
 from schemas.queries import NamedQuery, Parameter, load_queries
+from schemas.settings import Settings
 
 FOLDER = Path(__file__).parent / "grafana" / "dashboards"
 #: Rows of panels, each with title, unit and its expressions by legend.
 PANELS = FOLDER.parent / "panels.yaml"
 ON_CALL, CITY, KPI = "quanyu-on-call", "quanyu-city", "quanyu-kpi"
-#: Whose values stand in the files. Another city writes its own: ``quanyu metrics --write`` with its pack here.
-PACK = "zhengzhou"
 PROMETHEUS = {"type": "prometheus", "uid": "prometheus"}
 CLICKHOUSE = {"type": "grafana-clickhouse-datasource", "uid": "clickhouse"}
 WIDTH, HEIGHT = 8, 7
@@ -139,8 +138,11 @@ def city() -> dict[str, Any]:
 
 
 def kpi() -> dict[str, Any]:
-    """The city's KPIs: of the range, or of the city's day at its end, by the rules of its pack."""
-    pack = pack_values(load_city(PACK))
+    """The city's KPIs: of the range, or of the city's day at its end, by the rules of its pack.
+
+    The values of the pack in use stand in the file: another city writes its own, ``quanyu metrics --write``.
+    """
+    pack = pack_values(load_city(Settings().city))
     names = frozenset(pack)
     queries = {name: load_queries()[name] for name in KPI_QUERIES}
     panels = _tables(

@@ -161,7 +161,7 @@ def test_each_number_that_the_pack_gives_rules_is_in_grafana_and_no_rule_is_ther
     None
 ):
     """A list of rows (offset) and what another query opens are no numbers of their own."""
-    pack = set(dashboards.pack_values(load_city(dashboards.PACK)))
+    pack = set(dashboards.pack_values(load_city(Settings().city)))
     queries = [query for query in load_queries().values() if not query.private]
     opened = {drill.query for query in queries for drill in query.drill_down}
     taken = {query.name: {p.name for p in query.parameters} for query in queries}
