@@ -66,7 +66,7 @@ export const HANDLING = {
     for (const [column, title] of [["on_time", "按期办结的工单"], ["due", "到期工单"], ["satisfied", "满意的回访"],
       ["rated", "有效回访"], ["closed", "办结工单"]]) {
       const button = $(`#quality [data-column=${column}]`);
-      button.drill = () => drill("quality", column, row, title);
+      button.onclick = () => row[column] && drill("quality", column, row, title);
       tick($("b", button), row[column]);
     }
     for (const name of ["mean", "median", "p90"]) {
