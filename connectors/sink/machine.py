@@ -51,7 +51,7 @@ class Limits:
     busy_age: float = 1.0
     #: After a slow insert the next block waits so many times as long, up to `busy_age`: a server that is
     #: short of time is not asked for more, smaller inserts.
-    rest: float = 2.0
+    rest: float = 5.0
     #: A finished block is committed with the next one, or alone after this long.
     linger: float = 1.0
     #: Reading is paused while so much waits behind the block in flight.

@@ -28,7 +28,7 @@ from connectors.sink.machine import (
     resume,
 )
 
-LIMITS = Limits(rows=10, age=1.0, busy_rows=5, busy_age=3.0, waiting_rows=10)
+LIMITS = Limits(rows=10, age=1.0, busy_rows=5, busy_age=3.0, rest=2.0, waiting_rows=10)
 
 
 def records(*offsets: int, size: int = 1) -> Records:
