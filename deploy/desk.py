@@ -34,10 +34,12 @@ CONFIRM_S = 10.0
 ANSWER_S = 3.0
 #: Between two looks whether an outcome is there.
 LOOK_S = 0.1
+#: What an action did to its order is to be read so long after its outcome, or it is said without.
+SHOWN_S = 5.0
 #: The named queries that this asks.
 QUERIES = (
     *("action_outcome", "links_in_force", "merges_open", "reviews_open", "whole_reports", "taught"),
-    *("order_book", "order_steps"),
+    *("order_book", "order_shown", "order_steps"),
 )
 
 Row = Mapping[str, Any]
@@ -325,13 +327,23 @@ class Desk:
         self.send(OUTCOMES, line["action_id"], "ActionOutcome", line)
 
     def outcome(self, action: str, wait_s: float = 0.0) -> dict[str, Any] | None:
-        """What became of an action; None when that is not known after ``wait_s`` seconds."""
+        """What became of an action; None when that is not known after ``wait_s`` seconds.
+
+        What an action did to an order is then to be read: outcome, step and state are rows of three tables.
+        """
         until = time.monotonic() + wait_s
-        while True:
-            found = self.rows("action_outcome", action_id=action)
-            if found or time.monotonic() >= until:
-                return found[0] if found else None
+        while not (found := self.rows("action_outcome", action_id=action)):
+            if time.monotonic() >= until:
+                return None
             time.sleep(LOOK_S)
+        (told,) = found
+        until = min(until, time.monotonic() + SHOWN_S)
+        while (told["kind"], told["outcome"]) == ("order", "applied") and time.monotonic() < until:
+            (shown,) = self.rows("order_shown", order_id=told["target"], action_id=action)
+            if 0 < shown["step"] <= shown["state"]:
+                break
+            time.sleep(LOOK_S)
+        return told
 
     def close(self) -> None:
         """Give up the connections."""
