@@ -2,7 +2,7 @@
 
 import { openRows } from "./drawer.js";
 import { markLights } from "./map.js";
-import { $, bars, curve, element, numbers, tick } from "./parts.js";
+import { $, bars, curve, element, fill, numbers, tick } from "./parts.js";
 import * as words from "./words.js";
 
 const DAY_MS = 86400000;
@@ -59,7 +59,7 @@ export const HANDLING = {
       $(`#quality [data-formula=${column}]`).textContent = formula;
     };
     for (const [column, value] of [["on_time", row.on_time_rate], ["satisfied", row.satisfaction_rate]]) {
-      $(`#quality [data-meter=${column}]`).style.width = `${100 * (value ?? 0)}%`;
+      fill($(`#quality [data-meter=${column}]`), value ?? 0);
     }
     rate("on_time", row.on_time_rate, row.due ? `${day}到期` : `${day}尚无到期的工单`);
     rate("satisfied", row.satisfaction_rate, row.rated ? `${day}回访` : `${day}尚无有效回访`);

@@ -29,7 +29,7 @@ export function tick(target, value) {
 const ticking = new Map();
 let running = false;
 
-/** All numbers that tick go on together, six times: as many layouts, however many they are. */
+/** All numbers that tick go on together, three times: as many layouts, however many they are. */
 function step() {
   const now = performance.now();
   for (const [target, { before, value, start }] of ticking) {
@@ -38,7 +38,7 @@ function step() {
     if (share === 1) ticking.delete(target);
   }
   running = ticking.size > 0;
-  if (running) setTimeout(() => requestAnimationFrame(step), TICK_MS / 6);
+  if (running) setTimeout(() => requestAnimationFrame(step), TICK_MS / 3);
 }
 
 /** Numbers of a block: one button per column; a click opens its rows. */
@@ -65,33 +65,54 @@ export function bars(block, rows, make, whenEmpty) {
   const made = rows.map(make);
   const most = Math.max(1, ...made.map((row) => row.value));
   const kept = new Map([...list.querySelectorAll(".row")].filter((line) => line.dataset.key).map((line) => [line.dataset.key, line]));
-  list.replaceChildren(...made.map(({ key, icon, label, value, text, sub, subClass, colour, open }) => {
+  const lines = made.map(({ key, icon, label, value, text, sub, subClass, colour, open }) => {
     const line = kept.get(key) ?? barLine(key, icon);
     // As its own node, so that a sign before it stays.
-    $(".label", line).lastChild.data = label;
+    const name = $(".label", line).lastChild;
+    if (name.data !== label) name.data = label;
     line.title = `${label} ${words.exact(value)}`;
-    $(".bar i", line).style.width = `${(100 * value) / most}%`;
+    fill($(".bar i", line), value / most);
     $(".bar i", line).style.background = colour ?? "";
     if (text === undefined) tick($(".n", line), value);
     else Object.assign($(".n", line), { textContent: text, title: "" }).dataset.value = value;
-    $(".sub", line).textContent = sub ?? "";
-    $(".sub", line).className = `sub ${subClass ?? ""}`;
+    const beside = $(".sub", line);
+    if (beside.textContent !== (sub ?? "")) beside.textContent = sub ?? "";
+    beside.className = `sub ${subClass ?? ""}`;
     line.classList.toggle("zero", value === 0);
     line.drill = open;
     return line;
-  }));
+  });
+  // Put anew, all of it would be laid out anew.
+  if (lines.length !== list.children.length || lines.some((line, i) => line !== list.children[i])) list.replaceChildren(...lines);
 }
+
+/** Show a share of a bar. Clipped, not narrowed: its way there lays nothing out anew. */
+export function fill(bar, share) {
+  bar.style.clipPath = `inset(0 ${(100 * (1 - share)).toFixed(2)}% 0 0 round 3px)`;
+}
+
+const toCut = new Set();
 
 /** A list that is longer than its place shows whole rows only, until somebody scrolls it. */
 export function wholeRows(list) {
-  const cut = () => {
+  const later = () => {
+    if (!toCut.size) requestAnimationFrame(cutRows);
+    toCut.add(list);
+  };
+  new ResizeObserver(later).observe(list);
+  new MutationObserver(later).observe(list, { childList: true });
+  list.addEventListener("scroll", later, { passive: true });
+}
+
+/** All lists at once, measured before any is changed: the page is laid out once for them, as it would be anyway. */
+function cutRows() {
+  const cuts = [...toCut].map((list) => {
     const end = list.getBoundingClientRect().bottom;
     const half = list.scrollTop ? undefined : [...list.children].map((row) => row.getBoundingClientRect()).find((box) => box.bottom > end + 2);
-    list.style.clipPath = half ? `inset(0 0 ${Math.max(0, end - half.top)}px 0)` : "";
-  };
-  new ResizeObserver(cut).observe(list);
-  new MutationObserver(cut).observe(list, { childList: true });
-  list.addEventListener("scroll", cut, { passive: true });
+    return [list, half ? `inset(0px 0px ${Math.max(0, Math.round(end - half.top))}px)` : ""];
+  });
+  toCut.clear();
+  for (const [list, cut] of cuts) if (list.style.clipPath !== cut) list.style.clipPath = cut;
 }
 
 function barLine(key, icon) {

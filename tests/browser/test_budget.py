@@ -26,6 +26,20 @@ pytestmark = [
     ),
 ]
 
+#: Drawing that has nothing to do with the page's own, and what it takes of the main thread of the machine that the
+#: budget is for: one and the same machine is half as fast on another day.
+DRAWING = """async () => {
+  const frame = () => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+  const sheet = Object.assign(document.createElement("div"), { style: "position: fixed; inset: 0; z-index: 99" });
+  for (let i = 0; i < 3000; i += 1) sheet.append(Object.assign(document.createElement("span"), { textContent: `郑州${i} ` }));
+  document.body.append(sheet);
+  await frame();
+  await frame();
+  sheet.remove();
+  await frame();
+}"""
+DRAWING_MS = 21.0
+
 SEED = 4103
 POINTS = 20_000
 DAY_MS = 86_400_000
@@ -105,6 +119,12 @@ def test_an_update_of_all_tiles_keeps_the_main_thread_for_less_than_a_tenth_of_a
             found = session.send("Performance.getMetrics")["metrics"]
             return float(next(m["value"] for m in found if m["name"] == "TaskDuration"))
 
+        drawing = []
+        for _ in range(3):
+            started = busy_s()
+            page.evaluate(DRAWING)
+            drawing.append(1000 * (busy_s() - started))
+        slower = max(1.0, min(drawing) / DRAWING_MS)
         costs = []
         yesterday = page.evaluate(
             "new Date(Date.now() - 864e5).toLocaleDateString('en-CA', {timeZone: 'Asia/Shanghai'})"
@@ -120,8 +140,11 @@ def test_an_update_of_all_tiles_keeps_the_main_thread_for_less_than_a_tenth_of_a
             )
             page.wait_for_timeout(600)  # numbers tick for 300 ms
             costs.append(1000 * (busy_s() - before))
-        print(f"update of all tiles: {[round(ms) for ms in costs]} ms of the main thread")
-        assert min(costs) <= 100
+        print(
+            f"update of all tiles: {[round(ms) for ms in costs]} ms of the main thread, "
+            f"drawing {min(drawing):.0f} ms: a machine {slower:.2f} times as slow as the one the budget is for"
+        )
+        assert min(costs) <= 100 * slower
         assert said == []
 
 
