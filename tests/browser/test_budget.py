@@ -26,12 +26,15 @@ pytestmark = [
     ),
 ]
 
-#: Drawing that has nothing to do with the page's own, and what it takes of the main thread of the machine that the
-#: budget is for: one and the same machine is half as fast on another day.
+#: Drawing that has nothing to do with the page's own, and what it takes of the main thread of the machine that
+#: the budget is for: one and the same machine is half as fast on another day.
 DRAWING = """async () => {
   const frame = () => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
-  const sheet = Object.assign(document.createElement("div"), { style: "position: fixed; inset: 0; z-index: 99" });
-  for (let i = 0; i < 3000; i += 1) sheet.append(Object.assign(document.createElement("span"), { textContent: `郑州${i} ` }));
+  const sheet = document.createElement("div");
+  sheet.style = "position: fixed; inset: 0; z-index: 99";
+  for (let i = 0; i < 3000; i += 1) {
+    sheet.append(Object.assign(document.createElement("span"), { textContent: `郑州${i} ` }));
+  }
   document.body.append(sheet);
   await frame();
   await frame();
