@@ -1,6 +1,6 @@
 """What the stream is made of: a batch of consecutive records of one partition, and what it causes."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -59,18 +59,10 @@ class Batch:
         )
 
 
-def joined(batches: Iterable[Batch]) -> Batch | None:
-    """Batches of one partition, each behind the one before, as one; None when they hold no record.
-
-    Of what is in several of them, as after a reading anew, the first is taken.
-    """
-    runs: list[Batch] = []
-    for batch in batches:
-        fresh = batch.since(runs[-1].last + 1) if runs else batch
-        if len(fresh):
-            runs.append(fresh)
-    if len(runs) < 2:
-        return runs[0] if runs else None
+def joined(runs: Sequence[Batch]) -> Batch:
+    """Batches of one partition, one at least and each behind the one before, as one."""
+    if len(runs) == 1:
+        return runs[0]
     return Batch(
         runs[0].topic,
         runs[0].partition,

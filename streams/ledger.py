@@ -194,20 +194,17 @@ class Ledger(Generic[S]):
         self._step = step
 
     def assigned(self, tps: Iterable[tuple[str, int]]) -> None:
-        """A new assignment: what was lost may be ours again; what is not in it is given up.
-
-        Whatever waits is dropped: Faust reads it again, for it was not finished.
-        """
+        """A new assignment: what was lost may be ours again; what is not in it is given up, unfinished."""
         given: dict[int, set[str]] = {}
         for topic, number in tps:
             given.setdefault(number, set()).add(topic)
-        for part in self._parts.values():
-            self._drop(part)
         kept = {
             number: part
             for number, part in self._parts.items()
             if part.topics == given.get(number, set()) and not part.lost
         }
+        for number in self._parts.keys() - kept.keys():
+            self._drop(self._parts[number])
         self._parts = kept | {
             number: Part(number, frozenset(topics))
             for number, topics in given.items()
@@ -286,28 +283,30 @@ class Ledger(Generic[S]):
     async def _round(self, part: Part[S], owned: Owned[S]) -> None:
         """Decide what waits, as much as one round takes, and commit it."""
         this = Round(self._cut(part))
-        by_topic: dict[str, list[Batch]] = {}
+        runs: dict[str, list[Batch]] = {}
+        ends = dict(owned.positions)
         for batch in this.taken:
-            by_topic.setdefault(batch.topic, []).append(batch)
-        for topic, batches in by_topic.items():
-            position = owned.positions.get(topic, 0)
-            fresh = joined([batch.since(position) for batch in batches])
-            if fresh is None:
+            end = ends.get(batch.topic, 0)
+            fresh = batch.since(end)
+            if not len(fresh):
                 continue
-            if 0 < position < fresh.first and not self._markers(fresh, fresh.first - position):
-                await self._in_thread(self._refuse_gone, topic, part.number, position)
-                self._looked[topic, part.number] = time.monotonic()
-            this.fresh.append(fresh)
+            if 0 < end < fresh.first and not self._markers(fresh, fresh.first - end):
+                await self._in_thread(self._refuse_gone, batch.topic, part.number, end)
+                self._looked[batch.topic, part.number] = time.monotonic()
+            runs.setdefault(batch.topic, []).append(fresh)
+            ends[batch.topic] = fresh.last + 1
         if self._parts.get(part.number) is not part:
             return  # given to another owner while a log was looked at: nothing is decided yet
+        this.fresh = [joined(run) for run in runs.values()]
         now = int(time.time() * 1000)
-        if part.due and self._timers is not None:
+        # Another step's timers, if one took over meanwhile, do not know these states: they wait a round.
+        if part.due and self._timers is not None and owned.step is self._step:
+            part.due = False
             try:
                 for home, state in owned.states.items():
                     this.decisions.append((home, self._timers(state, now)))
             except Exception as error:
                 fail_fast("tick_failed", agent=self._step.name, error=repr(error), exc_info=error)
-        part.due = False
         for fresh in this.fresh:
             started = time.monotonic()
             home = self._home(fresh.topic)
