@@ -127,20 +127,21 @@ def seconds_of(
     values: list[bytes | None],
     known: dict[bytes, bytes] | None = None,
     skip: int = 0,
+    size: int = BATCH,
 ) -> tuple[float, list[Output], dict[bytes, bytes]]:
     """CPU seconds of a step over all values in batches of one partition, what it wrote, its state topic.
 
     ``known``: what the state topic holds before; ``skip``: so many of the first values are not counted, in
-    whose course what is too old of that is forgotten.
+    whose course what is too old of that is forgotten; ``size``: records of a batch.
     """
     state = step.restore(topic, 0, known or {})
     outputs: list[Output] = []
     changes: list[tuple[bytes, bytes | None]] = []
     started = time.process_time()
-    for start in range(0, len(values), BATCH):
+    for start in range(0, len(values), size):
         if 0 < start <= skip:
             started = time.process_time()
-        run_of = values[start : start + BATCH]
+        run_of = values[start : start + size]
         offsets = list(range(start, start + len(run_of)))
         batch = Batch(
             topic, 0, [None] * len(run_of), run_of, offsets, [NOW_MS] * len(run_of), [None] * len(run_of)

@@ -24,12 +24,13 @@ from schemas.codec import Codec, default_codec
 from schemas.grids import LEVELS
 from schemas.ids import report_id
 from schemas.settings import Settings
-from streams.batch import Batch, Output, Step
+from streams.batch import Output
 from streams.dispatch.decide import DispatchStep
 from streams.intake.decide import IntakeStep
 from streams.merge.decide import MergeStep
+from tests.bench.decisions import NOW_MS, seconds_of, values_to
 
-RATE, NOW_MS, BATCH, OTHER_BATCH, MINUTE_MS = 50.0, 1_790_000_000_000, 500, 37, 60_000
+RATE, BATCH, OTHER_BATCH, MINUTE_MS = 50.0, 500, 37, 60_000
 STREET = LEVELS["street"]
 Record = dict[str, Any]
 
@@ -43,12 +44,12 @@ def run(reports: int, seeds: Sequence[int], scenario: str) -> dict[str, Any]:
     doubts: dict[str, Share] = defaultdict(Share)
     for seed in seeds:
         raws, truth = _simulated(city, codec, reports, seed, scenario)
-        accepted = [
-            output.value
-            for output in _decide(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
-            if output.topic == "reports"
-        ]
-        merged = _decide(MergeStep(city, codec), "reports", accepted)
+        intake, merge, dispatch = (
+            IntakeStep(city, codec, bytes(32)), MergeStep(city, codec), DispatchStep(city, codec)
+        )  # fmt: skip
+        _, decided, _ = seconds_of(intake, "reports.raw.bench", raws, size=BATCH)
+        accepted = values_to(decided, "reports")
+        _, merged, _ = seconds_of(merge, "reports", accepted, size=BATCH)
         told = {r["report_id"]: r for r in (codec.decode(v)[1] for v in accepted if v)}
         links = _links(codec, merged)
         found, _ = count_pairs(
@@ -57,8 +58,8 @@ def run(reports: int, seeds: Sequence[int], scenario: str) -> dict[str, Any]:
             if name in truth
         )
         pairs = [a + b for a, b in zip(pairs, (found.true, found.decided, found.both), strict=True)]
-        events = [output.value for output in merged if output.topic == "events"]
-        orders = _orders(codec, _decide(DispatchStep(city, codec), "events", events))
+        _, dispatched, _ = seconds_of(dispatch, "events", values_to(merged, "events"), size=BATCH)
+        orders = _orders(codec, dispatched)
         _count_twice(links, truth, orders, twice, why)
         _count_doubts(links, truth, told, doubts)
         chance = random.Random(seed)
@@ -69,7 +70,8 @@ def run(reports: int, seeds: Sequence[int], scenario: str) -> dict[str, Any]:
                 + chance.randrange(MINUTE_MS)
             ),
         )
-        shuffled = _links(codec, _decide(MergeStep(city, codec), "reports", late, OTHER_BATCH))
+        _, merged, _ = seconds_of(MergeStep(city, codec), "reports", late, size=OTHER_BATCH)
+        shuffled = _links(codec, merged)
         differ += sum(_says(links.get(name)) != _says(shuffled.get(name)) for name in told)
     return {
         "reports": reports * len(seeds),
@@ -100,20 +102,6 @@ def _simulated(
         identity = report_id(report.channel, report.native_id, report.revision)
         truth[identity] = tuple(matter.id for matter in report.matters)
     return raws, truth
-
-
-def _decide(
-    step: Step[Any], topic: str, values: Sequence[bytes | None], size: int = BATCH
-) -> list[Output]:
-    """What a step writes of all values, in batches of one partition."""
-    state, outputs = step.restore(topic, 0, {}), []
-    for start in range(0, len(values), size):
-        part = list(values[start : start + size])
-        n = len(part)
-        offsets = list(range(start, start + n))
-        batch = Batch(topic, 0, [None] * n, part, offsets, [NOW_MS] * n, [None] * n)
-        outputs += step.decide(state, batch, NOW_MS).outputs
-    return outputs
 
 
 def _links(codec: Codec, outputs: Sequence[Output]) -> dict[str, Record]:
