@@ -44,6 +44,7 @@ class CityDay:
 
     now_ms: int
     day: str
+    zone: str
     rows: dict[str, list[Row]] = field(default_factory=dict)
     #: Links that hold no more, each with its retraction: no number may count them.
     taken_back: list[Row] = field(default_factory=list)
@@ -59,7 +60,7 @@ class CityDay:
 
     def today(self, table: str, instant: str = "received_at") -> list[Row]:
         """Rows of the city's day, by plain Python."""
-        zone = ZoneInfo(ZONE)
+        zone = ZoneInfo(self.zone)
         return [
             r
             for r in self.rows[table]
@@ -74,12 +75,12 @@ def grids_of(district: str) -> list[str]:
     return [codes[0], codes[1], codes[len(codes) // 2], codes[-1][:9]]
 
 
-def city_day(now: datetime, reports: int = 400, seed: int = 7) -> CityDay:
+def city_day(now: datetime, reports: int = 400, seed: int = 7, zone: str = ZONE) -> CityDay:
     """``reports`` over the last 36 hours, some to the millisecond around the city's midnight."""
     choice = random.Random(seed)
     now = now.replace(microsecond=0)
-    midnight = now.astimezone(ZoneInfo(ZONE)).replace(hour=0, minute=0, second=0)
-    made = CityDay(round(now.timestamp() * 1000), midnight.date().isoformat())
+    midnight = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0)
+    made = CityDay(round(now.timestamp() * 1000), midnight.date().isoformat(), zone)
     edges = [midnight, midnight - timedelta(milliseconds=1), midnight + timedelta(milliseconds=1)]
     instants = sorted(
         edges

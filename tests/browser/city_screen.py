@@ -1,12 +1,14 @@
 """A screen over an engine of its own with known rows: what the tests of this folder look at."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import clickhouse_connect
 import httpx
@@ -21,6 +23,7 @@ from deploy.positions import Partition, Positions
 from deploy.silence import ChannelState
 from schemas import tables
 from schemas.channels import load_channels
+from schemas.city import city_folder
 from schemas.metrics import COLLECTORS
 from schemas.settings import Settings
 from schemas.topics import raw_topic
@@ -52,6 +55,12 @@ class Screen:
 
     settings: Settings
     stack: Stack
+    zone: ZoneInfo
+
+    @property
+    def yesterday(self) -> date:
+        """The city's day before today."""
+        return datetime.now(self.zone).date() - timedelta(days=1)
 
     def judge(
         self, ages: dict[str, float], before: dict[str, ChannelState] | None = None
@@ -88,11 +97,29 @@ def answers(url: str) -> bool:
         return False
 
 
+def zone_at_noon(now: datetime) -> str:
+    """A time zone in which it is about noon: no midnight may pass while a test looks at today."""
+    hours = 12 - now.astimezone(UTC).hour
+    return f"Etc/GMT{-hours:+d}"  # this database counts westwards
+
+
+def city_at_noon(folder: Path, now: datetime) -> tuple[str, str]:
+    """Zhengzhou's pack moved to where it is noon, and that zone's name."""
+    shutil.copytree(city_folder("zhengzhou"), folder)
+    zone, file = zone_at_noon(now), folder / "city.yaml"
+    told = file.read_text(encoding="utf-8")
+    assert "time_zone: Asia/Shanghai" in told
+    file.write_text(told.replace("Asia/Shanghai", zone), encoding="utf-8")
+    return str(folder), zone
+
+
 @contextmanager
 def city_screen(home: Path) -> Iterator[Screen]:
     """A city's day in an engine of its own, the gateway before it and a monitor beside it."""
-    settings = Settings(home=home, port=free_base_port())
-    made = Screen(settings, Stack(settings, {}))
+    now = datetime.now(UTC)
+    city, zone = city_at_noon(home / "city", now)
+    settings = Settings(home=home, port=free_base_port(), city=city)
+    made = Screen(settings, Stack(settings, {}), ZoneInfo(zone))
     made.stack.start_clickhouse()
     server = uvicorn.Server(
         uvicorn.Config(
@@ -112,7 +139,7 @@ def city_screen(home: Path) -> Iterator[Screen]:
             database=settings.clickhouse_database,
             autogenerate_session_id=False,
         )
-        city_day(datetime.now(UTC)).insert(client)
+        city_day(now, zone=zone).insert(client)
         client.close()
         eventually(lambda: answers(f"{made.url}/healthz"))
         made.judge(dict.fromkeys(CHANNELS, 5.0))

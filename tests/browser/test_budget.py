@@ -129,10 +129,7 @@ def test_an_update_of_all_tiles_keeps_the_main_thread_for_less_than_a_tenth_of_a
             drawing.append(1000 * (busy_s() - started))
         slower = max(1.0, min(drawing) / DRAWING_MS)
         costs = []
-        yesterday = page.evaluate(
-            "new Date(Date.now() - 864e5).toLocaleDateString('en-CA', {timeZone: 'Asia/Shanghai'})"
-        )
-        today = page.input_value("#day")
+        yesterday, today = screen.yesterday.isoformat(), page.input_value("#day")
         for day in (yesterday, today, yesterday, today):
             before, drawn = busy_s(), shown(page, "#totals .number")["reports"]
             page.fill("#day", day)

@@ -1,7 +1,7 @@
 """The screen in a real browser: it equals its queries, follows them, and survives its database."""
 
 import hashlib
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -209,13 +209,12 @@ def test_while_the_database_is_down_the_last_picture_stays_dated_and_then_heals(
 def test_yesterday_is_another_picture_and_back_again(screen: Screen) -> None:
     with opened(screen) as (page, said):
         today = shown(page, "#totals .number")
-        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        yesterday = screen.yesterday.isoformat()
         (row,) = screen.rows("today_totals", day=yesterday)
         page.fill("#day", yesterday)
         eventually(lambda: shown(page, "#totals .number")["reports"] == row["reports"])
         assert yesterday in page.inner_text("#banner")
-        zone = timezone(timedelta(hours=8))
-        until = datetime.fromisoformat(f"{yesterday}T20:30:00").replace(tzinfo=zone)
+        until = datetime.fromisoformat(f"{yesterday}T20:30:00").replace(tzinfo=screen.zone)
         (row,) = screen.rows("today_totals", day=yesterday, until=round(until.timestamp() * 1000))
         page.fill("#minute", "20:30")
         eventually(
@@ -233,7 +232,7 @@ def test_yesterday_is_another_picture_and_back_again(screen: Screen) -> None:
 
 def test_another_time_is_said_at_once_however_long_its_numbers_take(screen: Screen) -> None:
     with opened(screen) as (page, said):
-        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        yesterday = screen.yesterday.isoformat()
         page.route("**/api/tiles*", lambda route: None)  # never answered
         page.fill("#day", yesterday)
         assert yesterday in page.inner_text("#banner")
@@ -247,7 +246,7 @@ def test_another_time_is_said_at_once_however_long_its_numbers_take(screen: Scre
 def test_a_banner_takes_no_channel_and_no_centre_from_a_wall(screen: Screen) -> None:
     with opened(screen) as (page, said):
         page.wait_for_selector("#ranking .row")
-        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        yesterday = screen.yesterday.isoformat()
         page.fill("#day", yesterday)
         page.wait_for_selector("#banner:not([hidden])")
         for block in ("channels", "ranking"):
@@ -567,7 +566,7 @@ def test_polling_backs_off_stops_while_hidden_and_goes_on_at_once(screen: Screen
 
 def test_a_day_is_replayed_a_minute_each_second_and_stops_when_asked(screen: Screen) -> None:
     with opened(screen) as (page, said):
-        yesterday = (datetime.now(UTC) + timedelta(hours=8) - timedelta(days=1)).date().isoformat()
+        yesterday = screen.yesterday.isoformat()
         page.fill("#day", yesterday)
         page.fill("#minute", "08:00")
         page.dispatch_event("#minute", "change")
@@ -575,8 +574,8 @@ def test_a_day_is_replayed_a_minute_each_second_and_stops_when_asked(screen: Scr
         page.wait_for_function("() => document.querySelector('#minute').value >= '08:03'")
         page.click("#replay")
         stood = page.input_value("#minute")
-        until = round(datetime.fromisoformat(f"{yesterday}T{stood}:00+08:00").timestamp() * 1000)
-        told = screen.rows("today_totals", day=yesterday, until=until)[0]
+        until = datetime.fromisoformat(f"{yesterday}T{stood}:00").replace(tzinfo=screen.zone)
+        (told,) = screen.rows("today_totals", day=yesterday, until=round(until.timestamp() * 1000))
         eventually(lambda: shown(page, "#totals .number")["reports"] == told["reports"])
         assert page.get_attribute("#replay", "aria-pressed") == "false"
         assert page.input_value("#minute") == stood

@@ -244,7 +244,7 @@ def test_without_a_row_numbers_are_zero_and_instants_unknown(settings: Settings)
     client = clickhouse_connect.get_client(
         dsn=own.clickhouse_url, database="test_no_rows", autogenerate_session_id=False
     )
-    day = CityDay(round(NOW.timestamp() * 1000), "2026-03-17")
+    day = CityDay(round(NOW.timestamp() * 1000), "2026-03-17", ZONE)
     clock = ("day", "time_zone", "at")
     for name, query in load_queries().items():
         needed = [p for p in query.parameters if p.default is None and p.name not in clock]
