@@ -711,6 +711,7 @@ class Placer:
         learnt = _learnt_from(first, event)
         self._push_concerned(state, first, queue, queued, first.opener, [(event, learnt)])
         heard = {(first.event, first.reporter)} if first.reporter else set()
+        full = {} if event is None else {event.id: len(event.reporters) >= REPORTERS_KEPT}
         while queue:
             _, _, identity = heapq.heappop(queue)
             queued.discard(identity)
@@ -738,6 +739,9 @@ class Placer:
                     self._push_concerned(state, seen, queue, queued, True, [])
                 continue
             before = seen.event
+            for each in (left, event):
+                if each is not None:
+                    full.setdefault(each.id, len(each.reporters) >= REPORTERS_KEPT)
             self._take_back(state, seen, changes)
             self._apply(state, seen, verdict, self._own_places(seen), changes)
             if seen.event != before:
@@ -751,30 +755,50 @@ class Placer:
                 left.merged_into = seen.event or None
         for identity in sorted({identity for identity, _ in heard} & state.events.keys()):
             of_event = {reporter for event, reporter in heard if event == identity}
-            self._hear_again(state, state.events[identity], of_event, changes)
+            asked = state.events[identity]
+            self._hear_again(state, asked, of_event, full.get(identity, False), changes)
 
     @staticmethod
     def _hear_again(
-        state: MergeState, event: OpenEvent, reporters: set[str], changes: Changes
+        state: MergeState,
+        event: OpenEvent,
+        reporters: set[str],
+        full: bool,
+        changes: Changes,
     ) -> None:
         """Tell anew which young reports of these reporters are of somebody who was heard before.
 
         Who was heard first by a young report may have been heard by another before; who was heard by none of
-        them was heard by an old one. Where no more are remembered, it counts who of all came first.
+        them was heard by an old one. ``full``: the event remembered no more reporters before; everybody is
+        asked where that may change whom it remembers.
         """
-        found = state.young_at.since(state.stream_time - HORIZON_MS)
-        full = len(event.reporters) + len(reporters) >= REPORTERS_KEPT
-        young = [
-            seen
-            for seen in chain.from_iterable(places.get(event.id, ()) for places in found)
-            if (seen.reporter if full else seen.reporter in reporters)
-            and seen.event == event.id
-            and seen.id in state.young
-        ]
-        young.sort(key=lambda seen: (seen.at, seen.rank))
-        firsts = {
-            seen.reporter for seen in young if seen.relation not in REPEATED and not seen.by_hand
-        }
+        spans = state.young_at.since(state.stream_time - HORIZON_MS)
+
+        def of(places: Iterable[str]) -> list[Seen]:
+            return [
+                seen
+                for place in places
+                for span in spans
+                for seen in span.get(place, ())
+                if seen.reporter and seen.event == event.id and seen.id in state.young
+            ]
+
+        remembered = set(event.reporters)
+        young = of(_voice(event.id, reporter) for reporter in reporters)
+        if full and len(remembered) == REPORTERS_KEPT:
+            # Who is not remembered will be, if heard before one of those who are.
+            known = of(_voice(event.id, reporter) for reporter in remembered)
+            last = max((_key(seen) for seen in known if _heard_first(seen)), default=(0, ""))
+            everybody = any(
+                seen.reporter not in remembered and not seen.by_hand and _key(seen) < last
+                for seen in young
+            )
+        else:
+            everybody = full or len(remembered | reporters) > REPORTERS_KEPT
+        if everybody:
+            young = of([event.id])
+        young.sort(key=_key)
+        firsts = {seen.reporter for seen in young if _heard_first(seen)}
         # The opener's stays the first.
         heard = event.reporters[:1]
         heard += [reporter for reporter in event.reporters[1:] if reporter not in firsts]
@@ -968,6 +992,8 @@ class Placer:
         places = self._certain_places(seen)
         if seen.event:
             places.append(seen.event)
+            if seen.reporter:
+                places.append(_voice(seen.event, seen.reporter))
         places += own
         state.young_at.note(seen, places)
 
@@ -1041,6 +1067,21 @@ def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:
 def moved(state: MergeState, seen: Seen, before: str) -> None:
     """Note that a young report went from one event to another."""
     state.young_at.move(seen, before, seen.event)
+    state.young_at.move(seen, _voice(before, seen.reporter), _voice(seen.event, seen.reporter))
+
+
+def _voice(event: str, reporter: str) -> str:
+    """Where the young reports of one reporter of one event are found; "" where either is nobody's."""
+    return f"{event} {reporter}" if event and reporter else ""
+
+
+def _key(seen: Seen) -> Key:
+    return seen.at, seen.rank
+
+
+def _heard_first(seen: Seen) -> bool:
+    """Whether its event remembers its reporter by it."""
+    return seen.relation not in REPEATED and not seen.by_hand
 
 
 def _relation(seen: Seen, event: OpenEvent, heard: Iterable[str]) -> str:
