@@ -17,7 +17,7 @@ from deploy.reconcile import Array, fingerprint, fingerprint_sql
 from schemas.codec import Codec, DecodeError, default_codec
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
-from schemas.tables import connect
+from schemas.tables import connect, load_migrations
 from schemas.topics import load_topics
 
 #: Offenders kept of one kind; the number of all of them is exact.
@@ -610,6 +610,29 @@ class Counter:
     sides: str = ""
 
 
+def _scored() -> str:
+    """What each order's newest step alone scores: the view's query, with that step as if it were the first.
+
+    It goes by nothing that steps say they replaced. Of visits old steps tell by their own instant.
+    """
+    (text,) = [
+        m.text
+        for m in load_migrations()
+        if "VIEW IF NOT EXISTS {local:order_scores_view}" in m.text
+    ]
+    _, _, select = text.partition("TO {local:order_scores} AS\n")
+    newest = """(
+        SELECT order_transitions.* REPLACE (toInt64(1) AS version, ifNull(visited_at, last_visit) AS visited_at)
+        FROM order_transitions ANY LEFT JOIN
+        (
+            SELECT order_id, max(version) AS newest, maxOrNullIf(at, action = 'visit') AS last_visit
+            FROM order_transitions GROUP BY order_id
+        ) AS lives USING (order_id)
+        WHERE version = newest
+    ) AS order_transitions"""
+    return select.partition(";")[0].replace("{local:order_transitions}", newest)
+
+
 #: A step adds what holds after it and takes back what held before.
 _BOTH = "ARRAY JOIN [0, 1] AS back"
 _SAME = {name: name for name in ("class_code", "district_code")}
@@ -655,6 +678,12 @@ COUNTERS = (
         {"opened_at": "opened_at", "order_id": "order_id"},
         f"(sequence <= 1) * if(back, -1, 1) * (if(back, from_state, to_state) NOT IN {NO_MATTER})",
         _BOTH,
+    ),
+    Counter(
+        "order_scores",
+        f"({_scored()})",
+        {name: name for name in ("kpi", "falls_at", "order_id", "reason", "hit", "ms")},
+        "n",
     ),
 )
 

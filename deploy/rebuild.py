@@ -32,6 +32,19 @@ POLL_S = 0.05
 #: With so many parts of one month a table refuses an insert; at 1, every one.
 LIMIT = "parts_to_throw_insert"
 
+#: Steps that do not say what they replaced are filled so many at a time, or some more: all those of an order.
+STEPS_AT_ONCE = 1_000_000
+#: The facts of an order that a step may replace, as far as its scores go by them, and how they are told.
+_FACTS = {
+    **dict.fromkeys(
+        ("dispatched_at", "sign_due_at", "due_at", "contacted_at", "handled_at", "closed_at"),
+        "Int64",
+    ),
+    **dict.fromkeys(("paused_at", "visited_at", "reworks", "reopens"), "Int64"),
+    **dict.fromkeys(("false_closure", "self_handled"), "Bool"),
+    **dict.fromkeys(("final_visit", "solved"), "String"),
+}
+
 Say = Callable[[str], None]
 
 
@@ -62,10 +75,14 @@ class Counter:
     def source(self) -> str:
         return f"`{self.database}`.`{self.facts}`"
 
+    def select_from(self, facts: str) -> str:
+        """The view's query over these rows instead, a query of their own."""
+        named = f" FROM ({facts}) AS `{self.facts}`"
+        return re.sub(_from(self.database, self.facts), lambda _: named, self.select, count=1)
+
     def select_where(self, condition: str) -> str:
         """The view's query over some of the facts."""
-        before, group, after = self.select.partition(" GROUP BY ")
-        return f"{before} WHERE {condition}{group}{after}"
+        return self.select_from(f"SELECT * FROM {self.source} WHERE {condition}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +104,15 @@ def counters(client: Client, database: str) -> dict[str, Counter]:
         parameters={"d": database},
     ).result_rows:
         target = re.search(rf" TO `?{database}`?\.`?(\w+)`?", definition)
-        facts = re.search(rf" FROM `?{database}`?\.`?(\w+)`?", select)
+        facts = re.search(_from(database, r"(\w+)"), select)
         if target and facts and " GROUP BY " in select:
             found[target[1]] = Counter(database, target[1], view, facts[1], select)
     return found
+
+
+def _from(database: str, facts: str) -> str:
+    """How a view names its facts, as an expression."""
+    return rf" FROM `?{database}`?\.`?{facts}`?(?!\w)"
 
 
 def rebuild(
@@ -132,7 +154,7 @@ def rebuild(
                 )
             say(f"{counter.facts}: cut at the offsets of {len(cut)} partitions")
             _sink_is_past(settings, group, cut, time.monotonic() + timeout)
-            _fill(client, counter, cut, say)
+            _fill(client, counter, cut, facts, say)
             with inserts_held(client, counter.database, counter.facts):
                 wrong = _differences(client, counter)
                 client.command(f"EXCHANGE TABLES {counter.table} AND {counter.beside}")
@@ -248,8 +270,22 @@ def _past(place: Any, last: int) -> bool:
     return bool((int(doubtful[1]) if doubtful else place.offset) > last)
 
 
-def _fill(client: Client, counter: Counter, cut: Mapping[tuple[str, int], int], say: Say) -> None:
-    """Count the facts up to the cut, month by month."""
+def _fill(
+    client: Client,
+    counter: Counter,
+    cut: Mapping[tuple[str, int], int],
+    facts: int,
+    say: Say,
+) -> None:
+    """Count the facts up to the cut, month by month; steps that say not what they replaced, by whole orders."""
+    if counter.name == "order_scores" and _are_untold(client, counter):
+        parts = 1 + facts // STEPS_AT_ONCE
+        for part in range(parts):
+            condition = f"({_up_to(cut)}) AND cityHash64(order_id) % {parts} = {part}"
+            steps = counter.select_from(_told(counter.source, condition))
+            client.command(f"INSERT INTO {counter.beside} {steps}")
+            say(f"{counter.name}: part {part + 1} of {parts} counted")
+        return
     months = client.query(
         "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = {d:String} "
         "AND table = {n:String} ORDER BY partition_id",
@@ -259,6 +295,39 @@ def _fill(client: Client, counter: Counter, cut: Mapping[tuple[str, int], int], 
         condition = f"({_up_to(cut)}) AND _partition_id = '{month}'"
         client.command(f"INSERT INTO {counter.beside} {counter.select_where(condition)}")
         say(f"{counter.name}: {month} counted")
+
+
+def _are_untold(client: Client, counter: Counter) -> bool:
+    """Whether steps are there from before they said what they replaced."""
+    found = client.query(
+        f"SELECT 1 FROM {counter.source} WHERE version > 1 AND replaced IS NULL LIMIT 1"
+    )
+    return bool(found.result_rows)
+
+
+def _told(facts: str, condition: str) -> str:
+    """Steps of whole orders, each with what it replaced: as it says or, if too old, as the one before tells.
+
+    When an order was visited, steps of that age tell by their own instant.
+    """
+    former = ", ".join(
+        f"ifNull(toUnixTimestamp64Milli({name}), 0)" if name.endswith("_at") else name
+        for name in _FACTS
+    )
+    named = ", ".join(f"{name} {kind}" for name, kind in _FACTS.items())
+    visit = "if(action = 'visit', toNullable(at), NULL)"
+    steps = "PARTITION BY order_id ORDER BY version ROWS"
+    return f"""
+        SELECT * REPLACE (if(version <= 1 OR replaced IS NOT NULL, replaced,
+            toJSONString(CAST(lagInFrame(tuple({former})) OVER two, 'Tuple({named})'))) AS replaced)
+        FROM
+        (
+            SELECT * REPLACE (ifNull(visited_at, max({visit}) OVER so_far) AS visited_at,
+                ifNull(first_visited_at, min({visit}) OVER so_far) AS first_visited_at)
+            FROM {facts} WHERE {condition}
+            WINDOW so_far AS ({steps} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+        )
+        WINDOW two AS ({steps} BETWEEN 1 PRECEDING AND CURRENT ROW)"""
 
 
 def _differences(client: Client, counter: Counter) -> int:

@@ -1,5 +1,6 @@
 """An order book with everything that may befall an order, and its KPIs in plain Python, formula by formula."""
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from deploy.kpi import Period
 from schemas.city import load_city
 from schemas.kpi import RATES
 from streams.dispatch.deadline import WorkClock
+from streams.dispatch.lifecycle import SCORED
 
 ZONE = "Asia/Shanghai"
 HOUR = 3_600_000
@@ -38,7 +40,7 @@ CHANNELS = ["hotline_12345", "zhenghaopai"]
 INSTANTS = (
     *("opened_at", "dispatched_at", "due_at", "dispatch_due_at", "sign_due_at", "handle_due_at"),
     *("check_due_at", "signed_at", "contacted_at", "handled_at", "checked_at", "closed_at"),
-    *("paused_at", "at"),
+    *("paused_at", "first_visited_at", "visited_at", "at"),
 )
 
 
@@ -53,7 +55,10 @@ class Book:
 
     def insert(self, client: Client) -> None:
         newest = {row["order_id"]: row for row in self.steps}
-        kept = {"transition_id", "from_state", "to_state", "actor", "role", "action", "at"}
+        kept = {
+            "transition_id", "from_state", "to_state", "actor", "role", "action", "at",
+            "replaced", "first_visited_at", "visited_at",
+        }  # fmt: skip
         orders = [
             {k: v for k, v in row.items() if k not in kept} | {"state": row["to_state"]}
             for row in newest.values()
@@ -65,6 +70,8 @@ class Book:
             ("action_outcomes", self.actions),
             ("event_links", self.links),
         ):
+            if not rows:
+                continue
             names = list(rows[0])
             instants = {*INSTANTS, "received_at", "decided_at"}
             data = [
@@ -98,10 +105,18 @@ class Life:
     def step(self, action: str, state: str, after: int, **changes: Any) -> None:
         row = self.row
         before = row.get("to_state", "UNKNOWN")
+        at = row["at"] + after
+        if action == "visit":
+            changes |= {"first_visited_at": row["first_visited_at"] or at, "visited_at": at}
+        first = row["version"] == 0
         self.row = row | changes | {
             "version": row["version"] + 1, "from_state": before, "to_state": state,
-            "action": action, "at": row["at"] + after,
+            "action": action, "at": at,
             "transition_id": f"{row['order_id']}-{row['version'] + 1}",
+            "replaced": json.dumps({} if first else {
+                name: row[name] if row[name] is not None else 0
+                for name in SCORED if name in changes and changes[name] != row[name]
+            }),
         }  # fmt: skip
         self.book.steps.append(self.row)
 
@@ -131,7 +146,8 @@ def first_row(choice: random.Random, number: int, opened: int) -> Row:
         "contacted_at": None, "handled_at": None, "checked_at": None, "closed_at": None, "paused_at": None,
         "paused_ms": 0, "extensions": 0, "returns": 0, "reworks": 0, "reopens": 0, "supervised": False,
         "false_closure": False, "self_handled": False, "handler": choice.choice(STAFF), "first_visit": "",
-        "final_visit": "", "solved": "", "at": opened, "from_state": "UNKNOWN", "to_state": "UNKNOWN",
+        "final_visit": "", "solved": "", "first_visited_at": None, "visited_at": None, "replaced": None,
+        "at": opened, "from_state": "UNKNOWN", "to_state": "UNKNOWN",
         "action": "", "transition_id": "",
     }  # fmt: skip
 

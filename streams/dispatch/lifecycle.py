@@ -135,12 +135,22 @@ NEW: Order = {
     "final_visit": "", "solved": "",
     "stepped_at": 0, "near_at": None, "before": "", "sign_overdue": False, "handle_overdue": False,
     "asked_value": 0.0, "asked_unit": "", "dispatch_overdue": False, "numbered": 0,
-    "park_until": None,
+    "park_until": None, "first_visited_at": None, "visited_at": None,
 }  # fmt: skip
+#: What the KPIs judge an order by, beside its state and what never changes.
+SCORED = (
+    "dispatched_at", "due_at", "dispatch_due_at", "sign_due_at", "handle_due_at", "contacted_at",
+    "handled_at", "closed_at", "paused_at", "first_visited_at", "visited_at", "extensions",
+    "reworks", "reopens", "supervised", "false_closure", "self_handled", "handler", "first_visit",
+    "final_visit", "solved",
+)  # fmt: skip
 
 
 class Step(NamedTuple):
-    """One step of an order: the order after it, and who did what."""
+    """One step of an order: the order after it, and who did what.
+
+    ``replaced``: those of :data:`SCORED` that it changed, as they were; an instant that there was not is 0.
+    """
 
     order: Order
     before: str
@@ -151,6 +161,7 @@ class Step(NamedTuple):
     at: int
     action_id: str = ""
     media: Sequence[str] = ()
+    replaced: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -483,6 +494,7 @@ def _step(order: Order, row: Row, action: Mapping[str, Any], at: int, rules: Rul
     return Step(
         after, before, row.verb, action["actor"], action["role"],
         action["reason"] or action["note"], at, action["action_id"], action["media"],
+        {name: 0 if order[name] is None else order[name] for name in SCORED if order[name] != after[name]},
     )  # fmt: skip
 
 
@@ -520,6 +532,8 @@ def _changes(
                 "first_visit": order["first_visit"] or visit,
                 "final_visit": visit,
                 "solved": action["solved"],
+                "first_visited_at": order["first_visited_at"] or at,
+                "visited_at": at,
             }
         case "close":
             return {"closed_at": at}

@@ -117,6 +117,8 @@ BASE = f"""
     (x, salt) -> toString(reinterpretAsUUID(sipHash128(x, salt, {{seed:UInt32}}))) AS id_of,
     (t) -> fromUnixTimestamp64Milli(toInt64(t), 'UTC') AS instant,
     (t, latest) -> if(t <= latest, toNullable(fromUnixTimestamp64Milli(toInt64(t), 'UTC')), NULL) AS known,
+    (t, sure, before, after) -> toUInt8(sure AND (t <= after) != (t <= before)) AS turned,
+    (t, before) -> toString(if(t <= before, toInt64(t), 0)) AS once,
     numbered AS
     (
         SELECT since, span_ms, arrayJoin(range(first, first + n)) AS n
@@ -232,6 +234,24 @@ STOOD = """
     'responsible' AS rule,
     is_worked AND visited + 180000 <= stepped AS is_visited,
     if(is_visited, rating, '') AS final_visit, final_visit AS first_visit, if(is_visited, answer, '') AS solved,
+    if(is_worked, known(visited + 180000, stepped), NULL) AS visited_at, visited_at AS first_visited_at,
+    -- What was so after the step before this one and is not any more, or was not so yet.
+    path[version - 1].3 AS former,
+    visited <= former - 180000 AS was_visited,
+    if(version = 1, '{}', concat('{', arrayStringConcat(arrayMap(fact -> concat('"', fact.1, '":', fact.2), arrayFilter(
+        fact -> fact.3, [
+            ('due_at', toString(first_due + if(extended <= former, toInt64(allowed), 0)),
+                turned(extended, is_worked AND is_extended, former, stepped)),
+            ('contacted_at', once(contacted, former), turned(contacted, is_worked, former, stepped)),
+            ('handled_at', once(handled, former), turned(handled, is_worked, former, stepped)),
+            ('closed_at', once(closed + 180000, former), turned(closed + 180000, is_worked, former, stepped)),
+            ('false_closure', toString(closed + 180000 <= former), turned(closed + 180000, is_worked AND is_false_closure, former, stepped)),
+            ('paused_at', once(contacted, former), turned(contacted, is_suspended, former, stepped)),
+            ('visited_at', once(visited + 180000, former), turned(visited + 180000, is_worked, former, stepped)),
+            ('final_visit', if(was_visited, concat('"', rating, '"'), '""'), turned(visited + 180000, is_worked, former, stepped)),
+            ('solved', if(was_visited, concat('"', answer, '"'), '""'), turned(visited + 180000, is_worked, former, stepped)),
+            ('reworks', '0', toUInt8(is_reworked AND version = 6))
+        ])), ','), '}')) AS replaced,
     'orders' AS _topic, toUInt32(o % 8) AS _partition, toUInt64(o * 16 + version) AS _offset,
     instant(stepped + 400) AS _inserted_at"""
 _ORDER_COLUMNS = (
@@ -343,11 +363,12 @@ STATEMENTS: Mapping[str, str] = {
     "orders as dispatched": _orders("length(path) > 1", "1"),
     "orders": _orders("1", "length(path)"),
     "order_transitions": f"""INSERT INTO order_transitions ({", ".join(_ORDER_COLUMNS)}, transition_id, from_state, to_state, action, actor,
-        role, at)
+        role, at, replaced, first_visited_at, visited_at)
     WITH {LIFE}
     SELECT {", ".join(_ORDER_COLUMNS)}, id_of(o * 16 + version, 61) AS transition_id,
         if(version = 1, 'UNKNOWN', path[version - 1].2) AS from_state, path[version].2 AS to_state,
-        path[version].1 AS action, handler AS actor, 'handler' AS role, instant(path[version].3) AS at
+        path[version].1 AS action, handler AS actor, 'handler' AS role, instant(path[version].3) AS at,
+        replaced, first_visited_at, visited_at
     FROM (SELECT *, arrayJoin(arrayEnumerate(path)) AS version, {STOOD} FROM begun)""",
     "action_outcomes": f"""INSERT INTO action_outcomes (action_id, kind, action, target, outcome, actor, role, at, decided_at, {_OWN})
     WITH {BASE}

@@ -9,7 +9,6 @@
 -- parameter: time_zone String — Zone of the city, for work time.
 -- parameter: lookback_days UInt32 = 100 — Orders whose last step is older than so many days before the period are not looked for.
 -- parameter: kpi String = '' — Only this KPI, or these, separated by commas; empty: all.
--- parameter: of_day UInt8 = 0 — 1: only the KPIs that the screen shows of a day are worked out. A branch of an `if` that is not taken costs nothing, not even thought.
 -- parameter: by String = 'city' — Group of each row: city, centre, district, street, unit or handler.
 -- parameter: code String = '' — Only this group; empty: all.
 -- parameter: centres String = '' — Streets and districts with the code of the centre that steers them, street:code|…; a district that is not named is its own.
@@ -59,7 +58,7 @@ WITH
                 OR (due_at >= start_instant AND due_at < end_instant)
                 OR (sign_due_at >= start_instant AND sign_due_at < end_instant)
                 OR (handle_due_at >= start_instant AND handle_due_at < end_instant)
-                OR ({of_day:UInt8} = 0 AND opened_at >= fromUnixTimestamp64Milli(repeat_start, 'UTC')))
+                OR opened_at >= fromUnixTimestamp64Milli(repeat_start, 'UTC'))
     ),
     steps AS
     (
@@ -128,12 +127,12 @@ WITH
             -- A grid that is not known more finely than by its community is no place.
             length(grid_code) >= 15 AS has_place,
             -- Of opened, dispatched, handled, closed: its day in the calendar, its ms of the day.
-            if({of_day:UInt8} = 1, [], arrayMap(at_local -> tuple(
+            arrayMap(at_local -> tuple(
                     toInt64(toDate(at_local)) - toInt64({calendar_from:Date}) + 1,
                     (toHour(at_local) * 3600 + toMinute(at_local) * 60 + toSecond(at_local)) * 1000
                         + toMillisecond(at_local)),
                 arrayMap(t -> toTimeZone(fromUnixTimestamp64Milli(t, 'UTC'), {time_zone:String}),
-                    [opened, dispatched, ifNull(handled, opened), ifNull(closed, opened)]))) AS days
+                    [opened, dispatched, ifNull(handled, opened), ifNull(closed, opened)])) AS days
         FROM states
     ),
     clocked AS
@@ -149,16 +148,15 @@ WITH
                 is_returned, 'returned',
                 '') AS left_out,
             -- Of the same four: days of unknown years before its day, and up to it; work time until then.
-            if({of_day:UInt8} = 1, [], arrayMap(day -> tuple(
+            arrayMap(day -> tuple(
                     if(day.1 > 1, unknown_days[day.1 - 1], 0),
                     unknown_days[day.1],
                     (worked_days[day.1] - works[day.1]) * day_ms + works[day.1]
                         * arraySum(span -> greatest(0, least(day.2, span.2) - span.1), windows),
                     day.1 >= 1 AND day.1 <= length(works)),
-                days)) AS clock,
-            if({of_day:UInt8} = 0,
-                countIf(sequence <= 1 AND no_matter = '' AND opened >= repeat_start AND opened < period_end)
-                    OVER (PARTITION BY class_code, grid_code), 0) AS told_here,
+                days) AS clock,
+            countIf(sequence <= 1 AND no_matter = '' AND opened >= repeat_start AND opened < period_end)
+                OVER (PARTITION BY class_code, grid_code) AS told_here,
             multiIf(
                 {by:String} = 'centre', centre_of(street_code, district_code),
                 {by:String} = 'district', toString(district_code),
@@ -199,74 +197,68 @@ SELECT
     toString(class_code) AS class_code, toString(district_code) AS district_code,
     toString(street_code) AS street_code, toString(grid_code) AS grid_code, toNullable(opened) AS opened_ms,
     toNullable(dispatched) AS dispatched_ms, due AS due_ms, handled AS handled_ms, closed AS closed_ms,
-    item.3 AS reason, item.3 = '' AND item.4 AS hit, item.5 AS ms
+    item.3 AS reason, item.3 = '' AND item.4 AS hit, item.5 AS ms, toInt64(1) AS n
 FROM orders
 ARRAY JOIN arrayFilter(each -> each.2 AND (empty(kpis) OR has(kpis, each.1)), arrayConcat(
     -- kpi, whether the period takes the order up, why it is left out, whether it is in the numerator.
     arrayMap(each -> tuple(each.1, each.2, each.3, toUInt8(ifNull(each.4, 0)), CAST(NULL, 'Nullable(Int64)')),
-        arrayFilter(each -> each.2, arrayConcat(
-            [
-                ('accurate_dispatch_rate', dispatched_inside, no_work, NOT is_returned AND NOT is_reassigned),
-                ('response_rate', to_contact.1, to_contact.2, contacted <= sign_due),
-                ('in_time_archive_rate', to_close.1, to_close.2, is_closed AND closed <= due AND reopens = 0),
-                ('rework_rate', handled_inside, left_out, reworks > 0),
-                ('false_closure_rate', closed_inside, left_out, false_closure),
-                ('solve_rate', last_visited_inside,
-                    multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', solved = '', 'not_answered', ''),
-                    solved = 'solved'),
-                ('satisfaction_rate', last_visited_inside,
-                    multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', ''),
-                    final_visit = 'satisfied')
-            ],
-            if({of_day:UInt8} = 1, [], [
-                ('in_time_register_rate', first_inside,
-                    multiIf(no_matter != '', no_matter, dispatch_due IS NULL, 'no_deadline',
-                        NOT is_dispatched AND dispatch_due > known_at, 'not_due', ''),
-                    is_dispatched AND dispatched <= dispatch_due),
-                ('return_rate', dispatched_inside, no_work, is_returned),
-                ('dispose_rate', to_handle.1, to_handle.2, is_handled),
-                ('in_time_dispose_rate', to_handle.1,
-                    to_handle.2,
-                    is_handled AND handled <= handle_due AND reopens = 0),
-                ('archive_rate', to_close.1, to_close.2, is_closed),
-                ('overdue_rate', to_close.1, to_close.2, NOT ifNull(is_closed AND closed <= due, 0)),
-                ('extension_rate', to_close.1, to_close.2, extensions > 0),
-                ('supervision_rate', to_close.1, to_close.2, supervised),
-                ('closed_rate', opened_inside, left_out, is_closed),
-                ('on_time_rate', closed_inside,
-                    multiIf(bad_times != '', bad_times, due IS NULL, 'no_deadline',
-                        state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'UNKNOWN'), 'open_again', ''),
-                    closed <= due),
-                ('reopen_rate', closed_inside, left_out, reopens > 0),
-                ('first_satisfaction_rate', first_visited_inside,
-                    multiIf(left_out != '', left_out, first_visit = 'unreachable', 'unreachable', ''),
-                    first_visit = 'satisfied'),
-                ('repeat_rate', first_inside,
-                    multiIf(no_matter != '', no_matter, NOT has_place, 'no_place', ''),
-                    told_here >= {repeat_times:UInt32})
-            ])))),
+        arrayFilter(each -> each.2, [
+            ('accurate_dispatch_rate', dispatched_inside, no_work, NOT is_returned AND NOT is_reassigned),
+            ('response_rate', to_contact.1, to_contact.2, contacted <= sign_due),
+            ('in_time_archive_rate', to_close.1, to_close.2, is_closed AND closed <= due AND reopens = 0),
+            ('rework_rate', handled_inside, left_out, reworks > 0),
+            ('false_closure_rate', closed_inside, left_out, false_closure),
+            ('solve_rate', last_visited_inside,
+                multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', solved = '', 'not_answered', ''),
+                solved = 'solved'),
+            ('satisfaction_rate', last_visited_inside,
+                multiIf(left_out != '', left_out, final_visit = 'unreachable', 'unreachable', ''),
+                final_visit = 'satisfied'),
+            ('in_time_register_rate', first_inside,
+                multiIf(no_matter != '', no_matter, dispatch_due IS NULL, 'no_deadline',
+                    NOT is_dispatched AND dispatch_due > known_at, 'not_due', ''),
+                is_dispatched AND dispatched <= dispatch_due),
+            ('return_rate', dispatched_inside, no_work, is_returned),
+            ('dispose_rate', to_handle.1, to_handle.2, is_handled),
+            ('in_time_dispose_rate', to_handle.1, to_handle.2,
+                is_handled AND handled <= handle_due AND reopens = 0),
+            ('archive_rate', to_close.1, to_close.2, is_closed),
+            ('overdue_rate', to_close.1, to_close.2, NOT ifNull(is_closed AND closed <= due, 0)),
+            ('extension_rate', to_close.1, to_close.2, extensions > 0),
+            ('supervision_rate', to_close.1, to_close.2, supervised),
+            ('closed_rate', opened_inside, left_out, is_closed),
+            ('on_time_rate', closed_inside,
+                multiIf(bad_times != '', bad_times, due IS NULL, 'no_deadline',
+                    state NOT IN ('CLOSED', 'INVALID', 'DIRECT_ANSWERED', 'WITHDRAWN', 'UNKNOWN'), 'open_again', ''),
+                closed <= due),
+            ('reopen_rate', closed_inside, left_out, reopens > 0),
+            ('first_satisfaction_rate', first_visited_inside,
+                multiIf(left_out != '', left_out, first_visit = 'unreachable', 'unreachable', ''),
+                first_visit = 'satisfied'),
+            ('repeat_rate', first_inside,
+                multiIf(no_matter != '', no_matter, NOT has_place, 'no_place', ''),
+                told_here >= {repeat_times:UInt32})
+        ])),
     -- Checks are counted, not orders.
-    if({of_day:UInt8} = 1, [],
-        arrayMap(number -> tuple('check_pass_rate', toUInt8(1), left_out, toUInt8(number <= passes), CAST(NULL, 'Nullable(Int64)')),
-            range(1, passes + fails + 1))),
+    arrayMap(number -> tuple('check_pass_rate', toUInt8(1), left_out, toUInt8(number <= passes), CAST(NULL, 'Nullable(Int64)')),
+        range(1, passes + fails + 1)),
     -- kpi, whether the period takes the order up, why it is left out, from when to when, whether the calendar knows
     -- both, how long.
     arrayMap(
         each -> tuple(each.1, each.2,
             multiIf(each.3 != '', each.3, each.5 < each.4, 'times_disordered', NOT each.6, 'no_calendar', ''),
             toUInt8(0), each.7),
-        arrayConcat(
-            [('close_time_wall', closed_inside, no_closing, opened, closed, toUInt8(1), toInt64(closed - opened))],
-            if({of_day:UInt8} = 1, [], [
-                ('accept_time_wall', accepted_inside, no_matter, opened, dispatched, toUInt8(1), toInt64(dispatched - opened)),
-                ('accept_time_work', accepted_inside, no_matter, opened, dispatched,
+        [
+            ('close_time_wall', closed_inside, no_closing, opened, closed, toUInt8(1), toInt64(closed - opened)),
+            ('accept_time_wall', accepted_inside, no_matter, opened, dispatched, toUInt8(1), toInt64(dispatched - opened)),
+            ('accept_time_work', accepted_inside, no_matter, opened, dispatched,
                 clock[1].4 AND clock[2].4 AND clock[1].1 = clock[2].2, clock[2].3 - clock[1].3),
-                ('handle_time_wall', handled_inside, no_handling, dispatched, handled, toUInt8(1), toInt64(handled - dispatched)),
-                ('handle_time_work', handled_inside, no_handling, dispatched, handled,
+            ('handle_time_wall', handled_inside, no_handling, dispatched, handled, toUInt8(1), toInt64(handled - dispatched)),
+            ('handle_time_work', handled_inside, no_handling, dispatched, handled,
                 clock[2].4 AND clock[3].4 AND clock[2].1 = clock[3].2, clock[3].3 - clock[2].3),
-                ('close_time_work', closed_inside, no_closing, opened, closed,
+            ('close_time_work', closed_inside, no_closing, opened, closed,
                 clock[1].4 AND clock[4].4 AND clock[1].1 = clock[4].2, clock[4].3 - clock[1].3)
-            ])))
+        ])
 )) AS item
 WHERE ({unit_code:String} = '' OR unit_code = {unit_code:String})
     AND ({handler:String} = '' OR worker = {handler:String})
@@ -297,9 +289,9 @@ SELECT
         WHERE kind = 'review' AND action = 'accept' AND outcome = 'applied'
             AND action_outcomes.decided_at <= fromUnixTimestamp64Milli(known_at, 'UTC')
     ) AS hit,
-    CAST(NULL, 'Nullable(Int64)') AS ms
+    CAST(NULL, 'Nullable(Int64)') AS ms, toInt64(1) AS n
 FROM report_outcomes
-WHERE {of_day:UInt8} = 0 AND (empty(kpis) OR has(kpis, 'register_rate')) AND {unit_code:String} = '' AND {handler:String} = ''
+WHERE (empty(kpis) OR has(kpis, 'register_rate')) AND {unit_code:String} = '' AND {handler:String} = ''
     AND received_at >= fromUnixTimestamp64Milli(period_start, 'UTC')
     AND received_at < fromUnixTimestamp64Milli(period_end, 'UTC')
     AND report_outcomes.decided_at <= fromUnixTimestamp64Milli(known_at, 'UTC')

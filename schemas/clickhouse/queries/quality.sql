@@ -12,23 +12,23 @@
 SELECT
     'in_time_archive_rate' AS due_kpi, 'close_time_wall' AS closed_kpi, 'satisfaction_rate' AS rated_kpi,
     due, on_time, due_left_out, if(due = 0, NULL, on_time / due) AS on_time_rate,
-    closed, if(closed = 0, NULL, means) AS mean_ms, if(closed = 0, NULL, quantiles[1]) AS median_ms,
+    closed, if(closed = 0, NULL, whole_ms / closed) AS mean_ms, if(closed = 0, NULL, quantiles[1]) AS median_ms,
     if(closed = 0, NULL, quantiles[2]) AS p90_ms,
     rated, satisfied, if(rated = 0, NULL, satisfied / rated) AS satisfaction_rate
 FROM
 (
-    -- One row for each KPI first: the engine then resolves few names.
     SELECT
-        sumIf(counted, name = 'in_time_archive_rate') AS due, sumIf(hits, name = 'in_time_archive_rate') AS on_time,
-        sumIf(others, name = 'in_time_archive_rate') AS due_left_out,
-        sumIf(counted, name = 'close_time_wall') AS closed, anyIf(mean, name = 'close_time_wall') AS means,
-        anyIf(middle, name = 'close_time_wall') AS quantiles,
-        sumIf(counted, name = 'satisfaction_rate') AS rated, sumIf(hits, name = 'satisfaction_rate') AS satisfied
-    FROM
-    (
-        SELECT kpi AS name, countIf(reason = '') AS counted, countIf(hit) AS hits, countIf(reason != '') AS others,
-            avgIf(ms, reason = '') AS mean, quantilesExactInclusiveIf(0.5, 0.9)(ms, reason = '') AS middle
-        FROM day_items
-        GROUP BY kpi
-    )
+        sumIf(n, kpi = 'in_time_archive_rate' AND reason = '') AS due,
+        sumIf(n, kpi = 'in_time_archive_rate' AND hit) AS on_time,
+        sumIf(n, kpi = 'in_time_archive_rate' AND reason != '') AS due_left_out,
+        sumIf(n, kpi = 'close_time_wall' AND reason = '') AS closed,
+        sumIf(n * ms, kpi = 'close_time_wall' AND reason = '') AS whole_ms,
+        -- Each time as often as it is there; one that was taken away again is not.
+        sumMapIf([ifNull(ms, 0)], [n], kpi = 'close_time_wall' AND reason = '') AS times,
+        arrayReduce('quantilesExactInclusive(0.5, 0.9)',
+            arrayFlatten(arrayMap((each, often) -> arrayWithConstant(often, each), times.1, times.2))) AS quantiles,
+        sumIf(n, kpi = 'satisfaction_rate' AND reason = '') AS rated,
+        sumIf(n, kpi = 'satisfaction_rate' AND hit) AS satisfied
+    FROM day_items
+    WHERE kpi IN ('in_time_archive_rate', 'close_time_wall', 'satisfaction_rate')
 )

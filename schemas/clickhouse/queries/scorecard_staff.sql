@@ -12,8 +12,8 @@ WITH
     counted AS
     (
         SELECT
-            kpi_items.key AS code, kpi_items.kpi AS kpi, any(unit_name) AS a_name, countIf(hit) AS numerator,
-            countIf(reason = '') AS denominator, countIf(reason != '') AS left_out,
+            kpi_items.key AS code, kpi_items.kpi AS kpi, any(unit_name) AS a_name, sumIf(n, hit) AS numerator,
+            sumIf(n, reason = '') AS denominator, sumIf(n, reason != '') AS left_out,
             indexOf(kpis, kpi) AS line,
             toFloat64OrZero(card[line][2]) AS weight, toFloat64OrZero(card[line][3]) AS target, card[line][4] AS better,
             if(denominator = 0, NULL, numerator / denominator) AS value,

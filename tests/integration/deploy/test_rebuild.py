@@ -2,7 +2,10 @@
 
 import contextlib
 import threading
+from collections.abc import Callable
+from typing import Any
 
+import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -12,6 +15,7 @@ from schemas.errors import QuanyuError
 from schemas.settings import Settings
 from tests.conftest import Fresh, eventually
 from tests.integration.connectors.test_sink import City, city  # noqa: F401 # a fixture
+from tests.order_book import DAY, UNTIL, Book, Row, order_book
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +47,7 @@ def test_while_a_sink_inserts_a_spoilt_counter_becomes_exact_and_stays_so(city: 
     city.wait_for_rows()
     city.assert_exact()
     assert set(counters(city.client, city.settings.clickhouse_database)) == {
-        "outcome_counts", "link_counts", "transition_counts", "orders_in_hand", "matters",
+        "outcome_counts", "link_counts", "transition_counts", "orders_in_hand", "matters", "order_scores",
     }  # fmt: skip
 
 
@@ -92,7 +96,7 @@ def test_an_unknown_counter_and_a_cluster_are_refused(
     own = settings.model_copy(update={"clickhouse_database": fresh.database})
     tables.apply(own)
     with pytest.raises(
-        QuanyuError, match="no counter 'events'; known: link_counts, matters, orders_"
+        QuanyuError, match="no counter 'events'; known: link_counts, matters, order_"
     ):
         rebuild(own, "events")
     with pytest.raises(QuanyuError, match="shard by shard"):
@@ -132,4 +136,37 @@ def test_what_is_open_is_rebuilt_from_the_steps_whether_these_are_merged_or_not(
     clickhouse.command(f"TRUNCATE TABLE {table}")
     assert rebuild(own, "orders_in_hand", group="nobody").wrong_before == 2
     assert clickhouse.query(open_now).result_rows == expected
+    clickhouse.command(f"DROP DATABASE `{fresh.database}`")
+
+
+def test_steps_from_before_they_told_what_they_replaced_are_scored_by_a_rebuild(
+    settings: Settings, fresh: Fresh, clickhouse: Client
+) -> None:
+    own = settings.model_copy(update={"clickhouse_database": fresh.database})
+    tables.apply(own)
+    client = clickhouse_connect.get_client(
+        dsn=own.clickhouse_url, database=fresh.database, autogenerate_session_id=False
+    )
+    book = order_book(seed=11, events=120)
+    scores = (
+        f"SELECT * EXCEPT (opened_at), sum(n) FROM `{fresh.database}`.order_scores GROUP BY ALL "
+        "HAVING sum(n) != 0 ORDER BY ALL"
+    )
+
+    def filled(told: Callable[[Row], bool]) -> list[Any]:
+        clickhouse.command(f"TRUNCATE TABLE `{fresh.database}`.order_transitions")
+        clickhouse.command(f"TRUNCATE TABLE `{fresh.database}`.order_scores")
+        old = {"replaced": None, "visited_at": None, "first_visited_at": None}
+        steps = [step if told(step) else step | old for step in book.steps]
+        Book(steps).insert(client)
+        return list(clickhouse.query(scores).result_rows)
+
+    expected = filled(lambda step: True)
+    assert len(expected) > 500
+    for told in (lambda step: False, lambda step: step["at"] > UNTIL - 20 * DAY):
+        assert filled(told) != expected
+        assert rebuild(own, "order_scores", group="nobody").wrong_before > 0
+        assert clickhouse.query(scores).result_rows == expected
+    assert rebuild(own, "order_scores", group="nobody").wrong_before == 0
+    client.close()
     clickhouse.command(f"DROP DATABASE `{fresh.database}`")

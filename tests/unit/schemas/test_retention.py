@@ -15,6 +15,7 @@ FED = {
     "transition_counts": "order_transitions",
     "orders_in_hand": "order_transitions",
     "matters": "order_transitions",
+    "order_scores": "order_transitions",
 }
 
 

@@ -1,8 +1,10 @@
 """Orders through the dispatch step: whatever is done, chains hold; batches and restarts do not matter."""
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +16,15 @@ from schemas.codec import Codec
 from schemas.ids import action_id, order_id, transition_id
 from streams.batch import Decision, Output
 from streams.dispatch.decide import TICK_ORDERS, DispatchState, DispatchStep
-from streams.dispatch.lifecycle import DONE_KEPT, MOVES, OPEN, REMEMBERED_MS, TABLE, allowed
+from streams.dispatch.lifecycle import (
+    DONE_KEPT,
+    MOVES,
+    OPEN,
+    REMEMBERED_MS,
+    SCORED,
+    TABLE,
+    allowed,
+)
 from tests.unit.streams.batches import NOW, Record, batch, records
 from tests.unit.tiny_city import EAST, WEST
 
@@ -229,6 +239,14 @@ def test_whatever_is_done_the_chains_hold(
                 name: value for name, value in order.items() if name in step
             }
             assert order["state"] == step["to_state"]
+        # The order before a step is known from the step alone, as far as scores go.
+        assert chain[0]["replaced"] == "{}"
+        for former, step in pairwise(chain):
+            replaced = json.loads(step["replaced"])
+            for name in SCORED:
+                before = former[name] if former[name] is not None else 0
+                now = step[name] if step[name] is not None else 0
+                assert replaced.get(name, now) == before, name
     last = {identity: chain[-1] for identity, chain in steps.items()}
     in_force = Counter(s["event_id"] for s in last.values() if s["to_state"] in OPEN)
     assert all(n == 1 for n in in_force.values())
