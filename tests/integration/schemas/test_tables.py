@@ -205,7 +205,8 @@ def test_every_statement_for_a_cluster_is_sql(clickhouse: Client) -> None:
         statements += retention.statements(table, "quanyu", "main", tiered=True)
     for statement in statements:
         # As text of the query: the driver escapes a long parameter otherwise than the engine reads it.
-        parsed = clickhouse.query(f"SELECT formatQuery($sql${statement}$sql$)")
+        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+        parsed = clickhouse.query(f"SELECT formatQuery('{quoted}')")
         assert "ON CLUSTER main" in parsed.result_rows[0][0]
 
 
