@@ -14,8 +14,7 @@ A file ``schemas/clickhouse/queries/<name>.sql`` begins with comment lines::
 ``over: name`` (optional) lets a query read another one as if it were a table of that name, with that
 one's parameters: a formula stands once, and its sum, its groups and its rows are three queries over it.
 ``over: name(below = other)`` reads ``name`` as it is over ``other`` instead of ``below``: the same formula
-over other rows. ``given: since = SQL`` (optional, several) sets a parameter of the query below: that one's
-placeholder becomes the expression, whose own placeholders are parameters of this query.
+over other rows.
 ``drill_down`` says which query lists the rows that add up to a column: each argument is the value
 of a column of the same row, or a literal in quotes; parameters of the same name (``day``,
 ``time_zone``) pass on by themselves. Parameters are ``{name:Type}`` placeholders that ClickHouse
@@ -65,7 +64,6 @@ _ARGUMENT = re.compile(r"(?P<name>\w+) = (?:'(?P<literal>[^']*)'|(?P<column>\w+)
 _PLACEHOLDER = re.compile(r"\{(\w+):(\w+)\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _OVER = re.compile(r"(?P<name>\w+)(?:\((?P<below>\w+) = (?P<other>\w+)\))?")
-_GIVEN = re.compile(r"(?P<name>\w+) = (?P<sql>.+)")
 _REFRESH = re.compile(r"(\d+) s")
 
 Value = str | int
@@ -223,7 +221,6 @@ def read_query(path: Path, instead: Mapping[str, str] | None = None) -> NamedQue
     once: dict[str, str] = {}
     drills: list[DrillDown] = []
     parameters: dict[str, Parameter] = {}
-    given: dict[str, str] = {}
     end = 0
     for number, line in enumerate(lines, 1):
         if not line.startswith("--"):
@@ -241,15 +238,10 @@ def read_query(path: Path, instead: Mapping[str, str] | None = None) -> NamedQue
             if parameter.name in parameters:
                 raise QuanyuError(f"{where}: parameter {parameter.name} stands twice")
             parameters[parameter.name] = parameter
-        elif key == "given":
-            setting = _GIVEN.fullmatch(value)
-            if not setting or setting["name"] in given:
-                raise QuanyuError(f"{where}: given: {value!r}; write `parameter = SQL`, each once")
-            given[setting["name"]] = setting["sql"]
         elif key not in ("title", "unit", "meaning", "refresh", "private", "over"):
             raise QuanyuError(
                 f"{where}: unknown key {key!r}; use title, unit, meaning, refresh, private, over, "
-                "given, drill_down, parameter"
+                "drill_down, parameter"
             )
         elif key in once:
             raise QuanyuError(f"{where}: {key} stands twice")
@@ -265,15 +257,13 @@ def read_query(path: Path, instead: Mapping[str, str] | None = None) -> NamedQue
     sql = "\n".join(lines[end:]).strip()
     if not sql:
         raise QuanyuError(f"{path}:{end + 1}: no SQL below the header")
-    below = _below(path, once.get("over", ""), given, instead or {})
+    below = _below(path, once.get("over", ""), instead or {})
     inherited = {parameter.name: parameter for parameter in below.parameters} if below else {}
     twice = sorted(inherited.keys() & parameters.keys())
     if twice:
         declared = _line_of(path, f"-- parameter: {twice[0]} ")
         raise QuanyuError(f"{path}:{declared}: parameter {twice[0]} stands in {once['over']} too")
-    # An expression that is given is SQL of this file, though it stands in the header.
-    body = [line if line.startswith("-- given:") else "" for line in lines[:end]] + lines[end:]
-    _hold_placeholders(path, body, parameters, inherited)
+    _hold_placeholders(path, [""] * end + lines[end:], parameters, inherited)
     parameters = inherited | parameters
     if below:
         more = re.match(r"WITH\s", sql)
@@ -295,13 +285,9 @@ class _Below:
     sql: str
 
 
-def _below(
-    path: Path, over: str, given: Mapping[str, str], instead: Mapping[str, str]
-) -> _Below | None:
-    """The query that another one reads, with what is given in the places of its parameters."""
+def _below(path: Path, over: str, instead: Mapping[str, str]) -> _Below | None:
+    """The query that another one reads."""
     if not over:
-        if given:
-            raise QuanyuError(f"{path}:{_line_of(path, '-- given:')}: given: needs over: name")
         return None
     where = f"{path}:{_line_of(path, '-- over:')}: over:"
     match = _OVER.fullmatch(over)
@@ -315,18 +301,7 @@ def _below(
     query = read_query(file, other)
     if other and query.over != match["other"]:
         raise QuanyuError(f"{where} {read} is not over {match['below']}")
-    known = {parameter.name: parameter for parameter in query.parameters}
-    for name in given:
-        if name not in known:
-            line = _line_of(path, f"-- given: {name} ")
-            raise QuanyuError(f"{path}:{line}: given: {read} has no parameter {name}")
-
-    def filled(placeholder: re.Match[str]) -> str:
-        name = placeholder[1]
-        return f"({given[name]})" if name in given else placeholder[0]
-
-    rest = tuple(parameter for name, parameter in known.items() if name not in given)
-    return _Below(match["name"], read, rest, _PLACEHOLDER.sub(filled, query.sql))
+    return _Below(match["name"], read, query.parameters, query.sql)
 
 
 def _parameter(where: str, text: str) -> Parameter:
