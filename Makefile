@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both work on a fresh machine with Python >= 3.11.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: audit help demo test long lint bench faults fuzz soak lock clean bench-all bench-gate bench-lock
+.PHONY: audit help demo test long lint bench faults fuzz restarts soak lock clean bench-all bench-gate bench-lock
 
 PORT ?= 8000
 RATE ?= 50
@@ -9,6 +9,7 @@ DURATION ?=
 ROUNDS ?= 3
 EXAMPLES ?= 90000
 HOURS ?= 4
+MINUTES ?= 5
 SEED ?= 1
 
 # Written when the environment is complete, so that the next run needs neither network nor time.
@@ -58,6 +59,10 @@ faults: $(VENV) ## Hurt every part of a living stack, then audit (ROUNDS=3 of te
 
 fuzz: $(VENV) ## Spoilt inputs for everything that reads (EXAMPLES=90000 of each: a million; SEED=1)
 	EXAMPLES=$(EXAMPLES) SEED=$(SEED) $(BIN)/python -m pytest -n 2 tests/fuzz
+
+restarts: $(VENV) ## Restart every part in turn under load, then audit (RATE=500 MINUTES=5)
+	RESTARTS_RATE=$(if $(filter command line,$(origin RATE)),$(RATE),500) RESTARTS_MINUTES=$(MINUTES) \
+	  $(BIN)/python -m pytest -s tests/integration/test_rolling_restart.py
 
 soak: $(VENV) ## Hours at a steady rate with faults: what grows? (HOURS=4 RATE=500)
 	$(BIN)/python -m tests.faults.soak --hours $(HOURS) --rate $(if $(filter command line,$(origin RATE)),$(RATE),500)
