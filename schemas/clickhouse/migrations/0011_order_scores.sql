@@ -50,24 +50,8 @@ FROM
 (
     SELECT
         order_id, version, step_at, began_at, of_event, unit, named, class, district, street, sign,
-        toUnixTimestamp64Milli(began_at) AS opened, state = 'CLOSED' AS is_closed,
-        state = 'WITHDRAWN' AND last_action = 'assign' AS is_reassigned,
-        multiIf(
-            state = 'INVALID', 'invalid',
-            state = 'DIRECT_ANSWERED', 'direct_answered',
-            state = 'WITHDRAWN' AND NOT is_reassigned, 'withdrawn',
-            state = 'UNKNOWN', 'status_unknown',
-            settled, 'self_handled',
-            '') AS no_work,
-        multiIf(no_work != '', no_work, is_reassigned, 'reassigned', state = 'RETURNED', 'returned', '') AS left_out,
-        multiIf(
-            left_out != '', left_out,
-            closed < opened, 'closed_before_opened',
-            due < opened, 'due_before_opened',
-            '') AS no_duty,
-        multiIf(left_out != '', left_out, last_visit = 'unreachable', 'unreachable', '') AS no_visit,
         -- kpi, when the period takes the order up, why it is left out, whether it is in the numerator, how long.
-        [
+        arrayJoin(arrayFilter(each -> each.2 > 0, [
             ('accurate_dispatch_rate', if(unit != '' AND state != 'NEEDS_REVIEW', dispatched, NULL), no_work,
                 NOT is_reassigned AND state != 'RETURNED', NULL),
             ('response_rate', ifNull(sign_due, opened),
@@ -75,43 +59,72 @@ FROM
                     state = 'SUSPENDED' AND paused < sign_due, 'suspended', ''), contacted <= sign_due, NULL),
             ('in_time_archive_rate', ifNull(due, opened),
                 multiIf(no_duty != '', no_duty, due IS NULL, 'no_deadline',
-                    state = 'SUSPENDED' AND paused < due, 'suspended', ''), is_closed AND closed <= due AND reopened = 0, NULL),
+                    state = 'SUSPENDED' AND paused < due, 'suspended', ''), state = 'CLOSED' AND closed <= due AND reopened = 0, NULL),
             ('rework_rate', handled, left_out, reworked > 0, NULL),
             ('false_closure_rate', closed, left_out, closed_falsely, NULL),
             ('solve_rate', visited, multiIf(no_visit != '', no_visit, answer = '', 'not_answered', ''), answer = 'solved', NULL),
             ('satisfaction_rate', visited, no_visit, last_visit = 'satisfied', NULL),
             ('close_time_wall', closed,
-                multiIf(left_out != '', left_out, NOT is_closed, 'open_again', closed < opened, 'times_disordered', ''),
+                multiIf(left_out != '', left_out, state != 'CLOSED', 'open_again', closed < opened, 'times_disordered', ''),
                 0, closed - opened)
-        ]::Array(Tuple(String, Nullable(Int64), String, Nullable(UInt8), Nullable(Int64))) AS items
+        ]::Array(Tuple(String, Nullable(Int64), String, Nullable(UInt8), Nullable(Int64))))) AS item
     FROM
     (
-        WITH (now, former) -> if(former IS NULL, now, nullIf(former, 0)) AS former_instant
-        SELECT
-            order_id, version, order_transitions.at AS step_at, opened_at AS began_at, event_id AS of_event,
-            unit_code AS unit, unit_name AS named, class_code AS class, district_code AS district, street_code AS street,
-            JSONExtract(ifNull(replaced, '{}'), 'Tuple(dispatched_at Nullable(Int64), sign_due_at Nullable(Int64), due_at Nullable(Int64), contacted_at Nullable(Int64), handled_at Nullable(Int64), closed_at Nullable(Int64), paused_at Nullable(Int64), visited_at Nullable(Int64), reworks Nullable(Int64), reopens Nullable(Int64), false_closure Nullable(Bool), self_handled Nullable(Bool), final_visit Nullable(String), solved Nullable(String))') AS was,
-            toUnixTimestamp64Milli(order_transitions.dispatched_at) AS t1, toUnixTimestamp64Milli(order_transitions.sign_due_at) AS t2,
-            toUnixTimestamp64Milli(order_transitions.due_at) AS t3, toUnixTimestamp64Milli(order_transitions.contacted_at) AS t4,
-            toUnixTimestamp64Milli(order_transitions.handled_at) AS t5, toUnixTimestamp64Milli(order_transitions.closed_at) AS t6,
-            toUnixTimestamp64Milli(order_transitions.paused_at) AS t7, toUnixTimestamp64Milli(order_transitions.visited_at) AS t8,
-            -- The order after the step and, unless the step is its first, before it.
-            side.1 AS sign, side.2 AS state, side.3 AS last_action,
-            side.4.1 AS dispatched, side.4.2 AS sign_due, side.4.3 AS due, side.4.4 AS contacted, side.4.5 AS handled,
-            side.4.6 AS closed, side.4.7 AS paused, side.4.8 AS visited, side.5 AS reworked, side.6 AS reopened,
-            side.7 AS closed_falsely, side.8 AS settled, side.9 AS last_visit, side.10 AS answer
-        FROM {local:order_transitions}
-        ARRAY JOIN arrayFilter(side -> side.1 != 0, [
-            (toInt8(version <= 1 OR replaced IS NOT NULL), toString(to_state), toString(action), (t1, t2, t3, t4, t5, t6, t7, t8),
-                toInt64(reworks), toInt64(reopens), toUInt8(false_closure), toUInt8(self_handled), toString(final_visit), toString(solved)),
-            (-toInt8(version > 1 AND replaced IS NOT NULL), toString(from_state), '',
-                (former_instant(t1, was.1), former_instant(t2, was.2), former_instant(t3, was.3), former_instant(t4, was.4),
-                former_instant(t5, was.5), former_instant(t6, was.6), former_instant(t7, was.7), former_instant(t8, was.8)),
-                ifNull(was.9, reworks), ifNull(was.10, reopens), toUInt8(ifNull(was.11, false_closure)),
-                toUInt8(ifNull(was.12, self_handled)), ifNull(was.13, toString(final_visit)), ifNull(was.14, toString(solved)))
-        ]) AS side
+        SELECT *,
+            multiIf(left_out != '', left_out, closed < opened, 'closed_before_opened', due < opened, 'due_before_opened', '') AS no_duty,
+            multiIf(left_out != '', left_out, last_visit = 'unreachable', 'unreachable', '') AS no_visit
+        FROM
+        (
+            SELECT *,
+                multiIf(no_work != '', no_work, is_reassigned, 'reassigned', state = 'RETURNED', 'returned', '') AS left_out
+            FROM
+            (
+                SELECT *,
+                    multiIf(
+                        state = 'INVALID', 'invalid',
+                        state = 'DIRECT_ANSWERED', 'direct_answered',
+                        state = 'WITHDRAWN' AND NOT is_reassigned, 'withdrawn',
+                        state = 'UNKNOWN', 'status_unknown',
+                        settled, 'self_handled',
+                        '') AS no_work
+                FROM
+                (
+                    -- The order after the step and, unless the step is its first, before it.
+                    SELECT
+                        order_id, version, step_at, began_at, of_event, unit, named, class, district, street,
+                        toUnixTimestamp64Milli(began_at) AS opened, side.1 AS sign, side.2 AS state, side.3 AS is_reassigned,
+                        side.4 AS dispatched, side.5 AS sign_due, side.6 AS due, side.7 AS contacted, side.8 AS handled,
+                        side.9 AS closed, side.10 AS paused, side.11 AS visited, side.12 AS reworked, side.13 AS reopened,
+                        side.14 AS closed_falsely, side.15 AS settled, side.16 AS last_visit, side.17 AS answer
+                    FROM
+                    (
+                        SELECT
+                            order_id, version, order_transitions.at AS step_at, opened_at AS began_at, event_id AS of_event,
+                            unit_code AS unit, unit_name AS named, class_code AS class, district_code AS district,
+                            street_code AS street, replaced IS NOT NULL AS told, to_state, from_state, action, reworks, reopens,
+                            false_closure, self_handled, final_visit, solved,
+                            toUnixTimestamp64Milli(order_transitions.dispatched_at) AS t1, toUnixTimestamp64Milli(order_transitions.sign_due_at) AS t2,
+                            toUnixTimestamp64Milli(order_transitions.due_at) AS t3, toUnixTimestamp64Milli(order_transitions.contacted_at) AS t4,
+                            toUnixTimestamp64Milli(order_transitions.handled_at) AS t5, toUnixTimestamp64Milli(order_transitions.closed_at) AS t6,
+                            toUnixTimestamp64Milli(order_transitions.paused_at) AS t7, toUnixTimestamp64Milli(order_transitions.visited_at) AS t8,
+                            JSONExtract(ifNull(replaced, '{}'), 'Tuple(dispatched_at Nullable(Int64), sign_due_at Nullable(Int64), due_at Nullable(Int64), contacted_at Nullable(Int64), handled_at Nullable(Int64), closed_at Nullable(Int64), paused_at Nullable(Int64), visited_at Nullable(Int64), reworks Nullable(Int64), reopens Nullable(Int64), false_closure Nullable(Bool), self_handled Nullable(Bool), final_visit Nullable(String), solved Nullable(String))') AS was
+                        FROM {local:order_transitions}
+                    )
+                    ARRAY JOIN arrayFilter(side -> side.1 != 0, [
+                        (toInt8(version <= 1 OR told), toString(to_state), to_state = 'WITHDRAWN' AND action = 'assign',
+                            t1, t2, t3, t4, t5, t6, t7, t8, toInt64(reworks), toInt64(reopens), toUInt8(false_closure),
+                            toUInt8(self_handled), toString(final_visit), toString(solved)),
+                        (-toInt8(version > 1 AND told), toString(from_state), 0,
+                            nullIf(ifNull(was.1, t1), 0), nullIf(ifNull(was.2, t2), 0), nullIf(ifNull(was.3, t3), 0),
+                            nullIf(ifNull(was.4, t4), 0), nullIf(ifNull(was.5, t5), 0), nullIf(ifNull(was.6, t6), 0),
+                            nullIf(ifNull(was.7, t7), 0), nullIf(ifNull(was.8, t8), 0),
+                            ifNull(was.9, reworks), ifNull(was.10, reopens), toUInt8(ifNull(was.11, false_closure)),
+                            toUInt8(ifNull(was.12, self_handled)), ifNull(was.13, toString(final_visit)), ifNull(was.14, toString(solved)))
+                    ]) AS side
+                )
+            )
+        )
     )
 )
-ARRAY JOIN arrayFilter(each -> each.2 > 0, items) AS item
 GROUP BY order_id, version, kpi, falls_at, reason, hit, ms
 HAVING n != 0;

@@ -367,7 +367,7 @@ def test_a_burst_in_one_street_lights_until_its_hours_are_over(
 # ---- what is open, and what is a matter
 
 
-def test_orders_in_hand_and_matters_are_those_of_each_orders_last_step_however_steps_come(
+def test_what_views_keep_of_orders_is_that_of_each_ones_last_step_however_steps_come(
     settings: Settings,
 ) -> None:
     own = settings.model_copy(update={"clickhouse_database": "test_in_hand"})
@@ -415,6 +415,11 @@ def test_orders_in_hand_and_matters_are_those_of_each_orders_last_step_however_s
         ).result_rows
         assert set(rows) == matters
         assert client.query("SELECT sum(n) FROM matters").result_rows == [(len(matters),)]
+    # Each order is judged once by its deadlines, whatever it went through.
+    twice = "SELECT kpi, order_id, sum(n) AS times FROM order_scores GROUP BY ALL HAVING times NOT IN (0, 1)"
+    assert client.query(twice).result_rows == []
+    judged = "SELECT kpi, sum(n) FROM order_scores WHERE kpi IN ('response_rate', 'in_time_archive_rate') GROUP BY kpi"
+    assert {count for _, count in client.query(judged).result_rows} == {len(newest)}
     client.command("DROP DATABASE test_in_hand")
     client.close()
 
