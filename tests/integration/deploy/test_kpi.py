@@ -418,8 +418,9 @@ def test_what_views_keep_of_orders_is_that_of_each_ones_last_step_however_steps_
     # Each order is judged once by its deadlines, whatever it went through.
     twice = "SELECT kpi, order_id, sum(n) AS times FROM order_scores GROUP BY ALL HAVING times NOT IN (0, 1)"
     assert client.query(twice).result_rows == []
-    judged = "SELECT kpi, sum(n) FROM order_scores WHERE kpi IN ('response_rate', 'in_time_archive_rate') GROUP BY kpi"
-    assert {count for _, count in client.query(judged).result_rows} == {len(newest)}
+    for kpi in ("response_rate", "in_time_archive_rate"):
+        judged = client.query(f"SELECT sum(n) FROM order_scores WHERE kpi = '{kpi}'")
+        assert judged.result_rows == [(len(newest),)]
     client.command("DROP DATABASE test_in_hand")
     client.close()
 
