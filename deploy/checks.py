@@ -120,6 +120,10 @@ class Findings:
     found: dict[str, Found]
 
 
+#: From here on a recount goes by way of the disk.
+SPILL_BYTES = 1_000_000_000
+
+
 class Facts:
     """Columns of the tables, as arrays. Raises QuanyuError when ClickHouse does not answer."""
 
@@ -127,6 +131,8 @@ class Facts:
         self._url = settings.clickhouse_url
         self._client = connect(settings)
         self._client.database = settings.clickhouse_database
+        # Groups of a year that do not fit into memory are summed on disk.
+        self._client.set_client_setting("max_bytes_before_external_group_by", SPILL_BYTES)
 
     def close(self) -> None:
         self._client.close()
@@ -608,6 +614,8 @@ class Counter:
     weight: str = "1"
     #: How a fact counts more than once.
     sides: str = ""
+    #: What is read instead of the facts themselves, a query over them.
+    rows: str = ""
 
 
 def _scored() -> str:
@@ -628,7 +636,7 @@ def _scored() -> str:
             SELECT order_id, max(version) AS newest, maxOrNullIf(at, action = 'visit') AS last_visit
             FROM order_transitions GROUP BY order_id
         ) AS lives USING (order_id)
-        WHERE version = newest
+        WHERE order_transitions.version = newest
     ) AS order_transitions"""
     return select.partition(";")[0].replace("{local:order_transitions}", newest)
 
@@ -681,9 +689,11 @@ COUNTERS = (
     ),
     Counter(
         "order_scores",
-        f"({_scored()})",
-        {name: name for name in ("kpi", "falls_at", "order_id", "reason", "hit", "ms")},
+        "order_transitions",
+        {name: name for name in ("kpi", "falls_at", "order_id", "reason", "ms")}
+        | {"hit": "toBool(hit)"},
         "n",
+        rows=f"({_scored()})",
     ),
 )
 
@@ -697,7 +707,7 @@ def _counters(facts: Facts, found: Found) -> None:
             f"SELECT {names}, sum(fact), sum(counted), count() OVER () FROM ("
             f"SELECT {columns}, toInt64(0) AS fact, toInt64(n) AS counted FROM {counter.table} "
             f"UNION ALL SELECT {recount}, toInt64({counter.weight}), toInt64(0) "
-            f"FROM {counter.base} {counter.sides}) "
+            f"FROM {counter.rows or counter.base} {counter.sides}) "
             f"GROUP BY {names} HAVING sum(fact) != sum(counted) ORDER BY {names} LIMIT {KEPT}"
         )
         if wrong:
