@@ -136,14 +136,12 @@ class Vitals:
         try:
             raw = raw_topic(next(iter(load_channels())))
             # Asked first: a commit waits for three quarters of a minute for a broker that is away.
-            log_of_offsets = self._admin.list_topics(OFFSETS_TOPIC, timeout=ANSWER_SECONDS).topics
+            partitions = self._of_offsets()
             before = time.time()
             self._member.commit(offsets=[TopicPartition(raw, 0, 0)], asynchronous=False)
             after = time.time()
-            asked = {
-                TopicPartition(OFFSETS_TOPIC, p): NEWEST
-                for p in log_of_offsets[OFFSETS_TOPIC].partitions
-            }
+            # The first commit of all makes the topic.
+            asked = dict.fromkeys(partitions or self._of_offsets(), NEWEST)
             answers = self._admin.list_offsets(asked, request_timeout=ANSWER_SECONDS)
             newest = max(a.result(ANSWER_SECONDS).timestamp for a in answers.values()) / 1000
         except (KafkaException, TimeoutError):
@@ -152,6 +150,11 @@ class Vitals:
         # Another group's commit may be newer than ours, by as much as the asking took.
         latest = max(after, min(newest, time.time()))
         metrics.CLOCK_SKEW.labels("kafka").set(_outside(newest, before, latest))
+
+    def _of_offsets(self) -> list[TopicPartition]:
+        """The partitions of the topic in which the broker keeps what was committed."""
+        found = self._admin.list_topics(OFFSETS_TOPIC, timeout=ANSWER_SECONDS).topics[OFFSETS_TOPIC]
+        return [TopicPartition(OFFSETS_TOPIC, number) for number in found.partitions]
 
     # ClickHouse ---------------------------------------------------------------------------------
 
