@@ -274,9 +274,10 @@ def settled(case: Case, channel: str, at: int, rules: Rules) -> list[Step]:
         row = MOVES.get((verb, case.order["state"]))
         if row is None:
             return steps
-        steps.append(_step(case.order, row, said, at, rules))
+        step = _step(case.order, row, said, at, rules)
         # A channel is nobody whose work is counted.
-        steps[-1].order.update(self_handled=True, handler="")
+        step.order.update(self_handled=True, handler="")
+        steps.append(step._replace(replaced=_replaced(case.order, step.order)))
         _take(case, steps[-1:])
     return steps
 
@@ -494,8 +495,17 @@ def _step(order: Order, row: Row, action: Mapping[str, Any], at: int, rules: Rul
     return Step(
         after, before, row.verb, action["actor"], action["role"],
         action["reason"] or action["note"], at, action["action_id"], action["media"],
-        {name: 0 if order[name] is None else order[name] for name in SCORED if order[name] != after[name]},
+        _replaced(order, after),
     )  # fmt: skip
+
+
+def _replaced(order: Order, after: Order) -> Order:
+    """What is scored of an order and is another after a step, as it was before it."""
+    return {
+        name: 0 if order[name] is None else order[name]
+        for name in SCORED
+        if order[name] != after[name]
+    }
 
 
 def _changes(

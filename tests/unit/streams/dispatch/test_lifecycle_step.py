@@ -157,6 +157,7 @@ def story(city: CityPack, codec: Codec, seed: int, length: int) -> list[Item]:
                 "district_code": luck.choice((EAST, WEST)),
                 "candidate": luck.choice((None, "e7")),
                 "urgent": luck.random() < 0.1,
+                "self_handled": luck.random() < 0.2,
             }
             if order is not None and luck.random() < 0.5:
                 told |= {"status": "closed", "merged_into": "e9", "report_count": 0}
