@@ -23,10 +23,10 @@ FROM
         sumIf(n, kpi = 'in_time_archive_rate' AND reason != '') AS due_left_out,
         sumIf(n, kpi = 'close_time_wall' AND reason = '') AS closed,
         sumIf(n * ms, kpi = 'close_time_wall' AND reason = '') AS whole_ms,
-        -- Each time as often as it is there; one that was taken away again is not.
+        -- Each time as often as it is there; one that was taken away, maybe before a rebuild added it, is not.
         sumMapIf([ifNull(ms, 0)], [n], kpi = 'close_time_wall' AND reason = '') AS times,
         arrayReduce('quantilesExactInclusive(0.5, 0.9)',
-            arrayFlatten(arrayMap((each, often) -> arrayWithConstant(often, each), times.1, times.2))) AS quantiles,
+            arrayFlatten(arrayMap((each, often) -> arrayWithConstant(greatest(often, 0), each), times.1, times.2))) AS quantiles,
         sumIf(n, kpi = 'satisfaction_rate' AND reason = '') AS rated,
         sumIf(n, kpi = 'satisfaction_rate' AND hit) AS satisfied
     FROM day_items

@@ -12,10 +12,11 @@ from clickhouse_connect.driver.client import Client
 from deploy.rebuild import counters, rebuild
 from schemas import tables
 from schemas.errors import QuanyuError
+from schemas.queries import run
 from schemas.settings import Settings
 from tests.conftest import Fresh, eventually
 from tests.integration.connectors.test_sink import City, city  # noqa: F401 # a fixture
-from tests.order_book import DAY, UNTIL, Book, Row, order_book
+from tests.order_book import DAY, UNTIL, ZONE, Book, Row, order_book
 
 pytestmark = pytest.mark.integration
 
@@ -165,6 +166,10 @@ def test_steps_from_before_they_told_what_they_replaced_are_scored_by_a_rebuild(
     assert len(expected) > 500
     for told in (lambda step: False, lambda step: step["at"] > UNTIL - 20 * DAY):
         assert filled(told) != expected
+        # Until then a screen says too little, but it says it.
+        for day in range(1, 31):
+            shown = {"day": f"2026-10-{day:02}", "time_zone": ZONE, "at": UNTIL}
+            assert len(run(client, "quality", **shown)) == 1
         assert rebuild(own, "order_scores", group="nobody").wrong_before > 0
         assert clickhouse.query(scores).result_rows == expected
     assert rebuild(own, "order_scores", group="nobody").wrong_before == 0
