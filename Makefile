@@ -10,6 +10,8 @@ ROUNDS ?= 3
 EXAMPLES ?= 90000
 HOURS ?= 4
 MINUTES ?= 5
+# Of restarts and soak, unless one asks for another.
+STEADY = $(if $(filter command line,$(origin RATE)),$(RATE),500)
 SEED ?= 1
 
 # Written when the environment is complete, so that the next run needs neither network nor time.
@@ -61,11 +63,11 @@ fuzz: $(VENV) ## Spoilt inputs for everything that reads (EXAMPLES=90000 of each
 	EXAMPLES=$(EXAMPLES) SEED=$(SEED) $(BIN)/python -m pytest -n 2 tests/fuzz
 
 restarts: $(VENV) ## Restart every part in turn under load, then audit (RATE=500 MINUTES=5)
-	RESTARTS_RATE=$(if $(filter command line,$(origin RATE)),$(RATE),500) RESTARTS_MINUTES=$(MINUTES) \
+	RESTARTS_RATE=$(STEADY) RESTARTS_MINUTES=$(MINUTES) \
 	  $(BIN)/python -m pytest -s tests/integration/test_rolling_restart.py
 
 soak: $(VENV) ## Hours at a steady rate with faults: what grows? (HOURS=4 RATE=500)
-	$(BIN)/python -m tests.faults.soak --hours $(HOURS) --rate $(if $(filter command line,$(origin RATE)),$(RATE),500)
+	$(BIN)/python -m tests.faults.soak --hours $(HOURS) --rate $(STEADY)
 
 # In an environment of its own: the auditor's dependencies are none of ours.
 audit: ## Known holes in the locked dependencies; skips where no advisories are reached

@@ -1,7 +1,7 @@
 # ruff: noqa: S608 # names of tables and columns are constants of this file; values go as parameters
 """The checks of an audit: what each promise means in records and rows, and who breaks it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -614,8 +614,8 @@ class Counter:
     weight: str = "1"
     #: How a fact counts more than once.
     sides: str = ""
-    #: What is read instead of the facts themselves, a query over them.
-    rows: str = ""
+    #: What is read instead of the facts themselves: a query over them, made when it is asked.
+    rows: Callable[[], str] | None = None
 
 
 def _scored() -> str:
@@ -693,7 +693,7 @@ COUNTERS = (
         {name: name for name in ("kpi", "falls_at", "order_id", "reason", "ms")}
         | {"hit": "toBool(hit)"},
         "n",
-        rows=f"({_scored()})",
+        rows=_scored,
     ),
 )
 
@@ -703,11 +703,12 @@ def _counters(facts: Facts, found: Found) -> None:
         columns = ", ".join(f"toString({c}) AS g_{c}" for c in counter.groups)
         recount = ", ".join(f"toString({e}) AS g_{c}" for c, e in counter.groups.items())
         names = ", ".join(f"g_{c}" for c in counter.groups)
+        facts_of = f"({counter.rows()})" if counter.rows else counter.base
         wrong = facts.rows(
             f"SELECT {names}, sum(fact), sum(counted), count() OVER () FROM ("
             f"SELECT {columns}, toInt64(0) AS fact, toInt64(n) AS counted FROM {counter.table} "
             f"UNION ALL SELECT {recount}, toInt64({counter.weight}), toInt64(0) "
-            f"FROM {counter.rows or counter.base} {counter.sides}) "
+            f"FROM {facts_of} {counter.sides}) "
             f"GROUP BY {names} HAVING sum(fact) != sum(counted) ORDER BY {names} LIMIT {KEPT}"
         )
         if wrong:

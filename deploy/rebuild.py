@@ -36,11 +36,9 @@ LIMIT = "parts_to_throw_insert"
 STEPS_AT_ONCE = 1_000_000
 #: The facts of an order that a step may replace, as far as its scores go by them, and how they are told.
 _FACTS = {
-    **dict.fromkeys(
-        ("dispatched_at", "sign_due_at", "due_at", "contacted_at", "handled_at", "closed_at"),
-        "Int64",
-    ),
-    **dict.fromkeys(("paused_at", "visited_at", "reworks", "reopens"), "Int64"),
+    **dict.fromkeys(("dispatched_at", "sign_due_at", "due_at", "contacted_at"), "Int64"),
+    **dict.fromkeys(("handled_at", "closed_at", "paused_at", "visited_at"), "Int64"),
+    **dict.fromkeys(("reworks", "reopens"), "Int64"),
     **dict.fromkeys(("false_closure", "self_handled"), "Bool"),
     **dict.fromkeys(("final_visit", "solved"), "String"),
 }
@@ -322,8 +320,7 @@ def _told(facts: str, condition: str) -> str:
             toJSONString(CAST(lagInFrame(tuple({former})) OVER two, 'Tuple({named})'))) AS replaced)
         FROM
         (
-            SELECT * REPLACE (ifNull(visited_at, max({visit}) OVER so_far) AS visited_at,
-                ifNull(first_visited_at, min({visit}) OVER so_far) AS first_visited_at)
+            SELECT * REPLACE (ifNull(visited_at, max({visit}) OVER so_far) AS visited_at)
             FROM {facts} WHERE {condition}
             WINDOW so_far AS ({steps} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
         )

@@ -258,35 +258,26 @@ def read_query(path: Path, instead: Mapping[str, str] | None = None) -> NamedQue
     if not sql:
         raise QuanyuError(f"{path}:{end + 1}: no SQL below the header")
     below = _below(path, once.get("over", ""), instead or {})
-    inherited = {parameter.name: parameter for parameter in below.parameters} if below else {}
+    called, read = below or ("", None)
+    inherited = {parameter.name: parameter for parameter in read.parameters} if read else {}
     twice = sorted(inherited.keys() & parameters.keys())
     if twice:
         declared = _line_of(path, f"-- parameter: {twice[0]} ")
         raise QuanyuError(f"{path}:{declared}: parameter {twice[0]} stands in {once['over']} too")
     _hold_placeholders(path, [""] * end + lines[end:], parameters, inherited)
     parameters = inherited | parameters
-    if below:
+    if read:
         more = re.match(r"WITH\s", sql)
-        sql = f"WITH {below.name} AS\n(\n{below.sql}\n)" + (f",{sql[4:]}" if more else f"\n{sql}")
+        sql = f"WITH {called} AS\n(\n{read.sql}\n)" + (f",{sql[4:]}" if more else f"\n{sql}")
     refresh_s = int(once["refresh"].split()[0])
     return NamedQuery(
         path.stem, once["title"], once["unit"], once["meaning"], refresh_s,
-        tuple(drills), tuple(parameters.values()), sql, "private" in once, below.read if below else "",
+        tuple(drills), tuple(parameters.values()), sql, "private" in once, read.name if read else "",
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Below:
+def _below(path: Path, over: str, instead: Mapping[str, str]) -> tuple[str, NamedQuery] | None:
     """What a query is over: the name by which it reads it, and the query that this is in truth."""
-
-    name: str
-    read: str
-    parameters: tuple[Parameter, ...]
-    sql: str
-
-
-def _below(path: Path, over: str, instead: Mapping[str, str]) -> _Below | None:
-    """The query that another one reads."""
     if not over:
         return None
     where = f"{path}:{_line_of(path, '-- over:')}: over:"
@@ -301,7 +292,7 @@ def _below(path: Path, over: str, instead: Mapping[str, str]) -> _Below | None:
     query = read_query(file, other)
     if other and query.over != match["other"]:
         raise QuanyuError(f"{where} {read} is not over {match['below']}")
-    return _Below(match["name"], read, query.parameters, query.sql)
+    return match["name"], query
 
 
 def _parameter(where: str, text: str) -> Parameter:

@@ -15,7 +15,7 @@ from deploy.kpi import Period
 from schemas.city import load_city
 from schemas.kpi import RATES
 from streams.dispatch.deadline import WorkClock
-from streams.dispatch.lifecycle import SCORED
+from streams.dispatch.lifecycle import replaced
 
 ZONE = "Asia/Shanghai"
 HOUR = 3_600_000
@@ -108,15 +108,11 @@ class Life:
         at = row["at"] + after
         if action == "visit":
             changes |= {"first_visited_at": row["first_visited_at"] or at, "visited_at": at}
-        first = row["version"] == 0
         self.row = row | changes | {
             "version": row["version"] + 1, "from_state": before, "to_state": state,
             "action": action, "at": at,
             "transition_id": f"{row['order_id']}-{row['version'] + 1}",
-            "replaced": json.dumps({} if first else {
-                name: row[name] if row[name] is not None else 0
-                for name in SCORED if name in changes and changes[name] != row[name]
-            }),
+            "replaced": json.dumps(replaced(row, row | changes) if row["version"] else {}),
         }  # fmt: skip
         self.book.steps.append(self.row)
 

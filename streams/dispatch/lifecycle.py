@@ -274,10 +274,8 @@ def settled(case: Case, channel: str, at: int, rules: Rules) -> list[Step]:
         row = MOVES.get((verb, case.order["state"]))
         if row is None:
             return steps
-        step = _step(case.order, row, said, at, rules)
         # A channel is nobody whose work is counted.
-        step.order.update(self_handled=True, handler="")
-        steps.append(step._replace(replaced=_replaced(case.order, step.order)))
+        steps.append(_step(case.order, row, said, at, rules, self_handled=True, handler=""))
         _take(case, steps[-1:])
     return steps
 
@@ -473,8 +471,10 @@ def _lack(name: str, action: Mapping[str, Any]) -> str:
     raise AssertionError(name)
 
 
-def _step(order: Order, row: Row, action: Mapping[str, Any], at: int, rules: Rules) -> Step:
-    """The order after a row of the table."""
+def _step(
+    order: Order, row: Row, action: Mapping[str, Any], at: int, rules: Rules, **also: Any
+) -> Step:
+    """The order after a row of the table; ``also``: what it changes beside what the verb does."""
     after = order.copy()
     after["version"] += 1
     after["stepped_at"] = at
@@ -491,16 +491,16 @@ def _step(order: Order, row: Row, action: Mapping[str, Any], at: int, rules: Rul
         to = before
     if to != before:
         after["state"], after["state_at"] = to, at
-    after.update(_changes(row.verb, order, action, at, rules))
+    after.update(_changes(row.verb, order, action, at, rules), **also)
     return Step(
         after, before, row.verb, action["actor"], action["role"],
         action["reason"] or action["note"], at, action["action_id"], action["media"],
-        _replaced(order, after),
+        replaced(order, after),
     )  # fmt: skip
 
 
-def _replaced(order: Order, after: Order) -> Order:
-    """What is scored of an order and is another after a step, as it was before it."""
+def replaced(order: Order, after: Order) -> Order:
+    """What is scored of an order (:data:`SCORED`) and is another after a step, as it was; 0 for no instant."""
     return {
         name: 0 if order[name] is None else order[name]
         for name in SCORED

@@ -1061,7 +1061,7 @@ def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:
     for seen in arrived:
         now = max(now, seen.received_at)
         seen.at = max(seen.received_at, now - HORIZON_MS)
-    return sorted(arrived, key=lambda seen: (seen.at, seen.rank))
+    return sorted(arrived, key=_key)
 
 
 def moved(state: MergeState, seen: Seen, before: str) -> None:
