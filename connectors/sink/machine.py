@@ -49,8 +49,9 @@ class Limits:
     #: partition on, a third of the inserts, parts and merges for the same rows.
     busy_rows: int = 500
     busy_age: float = 1.0
-    #: After a slow insert the next block waits so many times as long, up to `busy_age`: a server that is
-    #: short of time is not asked for more, smaller inserts.
+    #: After slow inserts the next block waits so many times as long, up to `busy_age`: a server that is
+    #: short of time is not asked for more, smaller inserts. One that was slow between quick ones met a
+    #: merge or a neighbour, and what waits need not pay for it.
     rest: float = 5.0
     #: A finished block is committed with the next one, or alone after this long.
     linger: float = 1.0
@@ -275,7 +276,7 @@ class Partition:
         self._phase = _Phase.IDLE
         self._retry_at = 0.0
         self._sent_at = 0.0
-        self._took = 0.0
+        self._took = self._took_before = 0.0
         self._failures = 0
         self._commit_due: float | None = None
         self._paused = False
@@ -377,7 +378,7 @@ class Partition:
     def _inserted(self, now: float) -> None:
         block = self._blocks.popleft()
         self.next_offset = block.last + 1
-        self._took = now - self._sent_at
+        self._took_before, self._took = self._took, now - self._sent_at
         self._dead_letter_reason = None
         self._failures = 0
         self._commit_due = now + self._limits.linger
@@ -442,7 +443,8 @@ class Partition:
             return count
         age = limits.busy_age
         if rows < limits.busy_rows:
-            age = min(age, max(limits.age, limits.rest * self._took))
+            took = min(self._took, self._took_before)
+            age = min(age, max(limits.age, limits.rest * took))
         return rows if rows and now - self._oldest_at >= age else 0
 
     def _flow(self) -> list[Action]:

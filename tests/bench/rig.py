@@ -137,6 +137,12 @@ class Seen:
     cpu_s: float
 
 
+def look(running: Sequence[Process], outcomes: int = 0) -> Seen:
+    """Where they are now."""
+    times = [psutil.Process(one.pid).cpu_times() for one in running]
+    return Seen(outcomes, time.monotonic(), sum(sum(one[:2]) for one in times))
+
+
 def watch(stack: Stack, running: Sequence[Process], reports: int) -> tuple[Seen, Seen]:
     """At the first outcomes that a reader of committed records sees, and at the last record of any output.
 
@@ -151,16 +157,15 @@ def watch(stack: Stack, running: Sequence[Process], reports: int) -> tuple[Seen,
             for number in consumer.list_topics(topic, 20).topics[topic].partitions
         ]
     )
-    watched = [psutil.Process(one.pid) for one in running]
     outcomes, first, last = 0, None, Seen(0, 0.0, 0.0)
     end = time.monotonic() + WATCH_LIMIT_S
-    while (now := time.monotonic()) < end:
+    while time.monotonic() < end:
         messages = consumer.consume(2_000, 0.02)
         if messages:
             outcomes += sum(message.topic() == OUTPUTS[0] for message in messages)
-            last = Seen(outcomes, now, sum(sum(one.cpu_times()[:2]) for one in watched))
+            last = look(running, outcomes)
             first = first or (last if outcomes else None)
-        elif first is not None and outcomes >= reports and now - last.at > QUIET_S:
+        elif first is not None and outcomes >= reports and time.monotonic() - last.at > QUIET_S:
             consumer.close()
             return first, last
         alive(*running)

@@ -177,20 +177,25 @@ def test_a_busy_partition_waits_for_a_larger_block_and_a_full_block_goes_at_once
     assert it.handle(records(*range(12)), 0.0) == [Commit(0, "pending:0-9")]
 
 
-@pytest.mark.parametrize(("took", "age"), [(0.2, 1.0), (0.75, 1.5), (60.0, 3.0)])
-def test_after_a_slow_insert_the_next_block_waits_longer_but_not_for_ever(
-    took: float, age: float
+@pytest.mark.parametrize(
+    ("before", "took", "age"),
+    [(0.2, 0.2, 1.0), (0.75, 0.75, 1.5), (60.0, 60.0, 3.0), (0.1, 60.0, 1.0), (60.0, 0.75, 1.5)],
+)
+def test_after_slow_inserts_the_next_block_waits_longer_but_not_for_ever_nor_for_a_single_one(
+    before: float, took: float, age: float
 ) -> None:
     it = partition()
-    it.handle(records(0), 0.0)
-    it.handle(Tick(), 1.0)
-    it.handle(Committed(), 1.0)
-    it.handle(Inserted(), 1.0 + took)
-    assert it.handle(Tick(), 90.0) == [Commit(1, "")]
-    it.handle(Committed(), 90.0)
-    it.handle(records(1), 100.0)
-    assert it.handle(Tick(), 99.9 + age) == []
-    assert it.handle(Tick(), 100.0 + age) == [Commit(1, "pending:1-1")]
+    for turn, lasted in enumerate((before, took)):
+        begin = 100.0 * turn
+        it.handle(records(turn), begin)
+        it.handle(Tick(), begin + 3.0)
+        it.handle(Committed(), begin + 3.0)
+        it.handle(Inserted(), begin + 3.0 + lasted)
+        assert it.handle(Tick(), begin + 90.0) == [Commit(turn + 1, "")]
+        it.handle(Committed(), begin + 90.0)
+    it.handle(records(2), 200.0)
+    assert it.handle(Tick(), 199.9 + age) == []
+    assert it.handle(Tick(), 200.0 + age) == [Commit(2, "pending:2-2")]
 
 
 def test_a_block_is_sealed_by_bytes_and_a_record_above_the_limit_goes_alone() -> None:
