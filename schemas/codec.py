@@ -59,6 +59,7 @@ class Codec:
         self._plain_readers: dict[str, Reader] = {}
         self._plain_writers: dict[str, Writer] = {}
         self._fields: dict[str, list[Any]] = {}
+        self._types: dict[str, dict[str, Any]] = {}
         newest: dict[str, int] = {}
         for name, version in parsed:
             newest[name] = max(version, newest.get(name, 0))
@@ -69,6 +70,8 @@ class Codec:
                 self._readers[schema_id] = name, schema, None
                 plain = plain_instants(ids.schemas[name, version])
                 self._fields[name] = inlined(plain, {})["fields"]
+                fields = inlined(ids.schemas[name, version], {})["fields"]
+                self._types[name] = {field["name"]: field["type"] for field in fields}
                 if read := reader(plain, HEADER.size):
                     self._plain_readers[name] = read
                 if write := writer(plain, self._newest[name][0]):
@@ -125,6 +128,10 @@ class Codec:
             return apart[0](mine), apart[1]({**mine, **theirs})
 
         return encode
+
+    def layout(self, name: str) -> tuple[bytes, Mapping[str, Any]]:
+        """How values of the newest version begin, and each field's type in order, named types written out."""
+        return self._newest[name][0], self._types[name]
 
     def encode(self, name: str, record: Mapping[str, Any]) -> bytes:
         """Frame one record."""

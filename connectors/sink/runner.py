@@ -30,6 +30,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from connectors.sink import letters as dead
 from connectors.sink import machine, spans
+from connectors.sink.columns import ColumnReader
 from connectors.sink.machine import (
     Action,
     Block,
@@ -154,6 +155,7 @@ class Sink:
         self._routes = {route.topic: route for route in sink_routes}
         self._limits = limits or Limits()
         self._codec = default_codec(settings)
+        self._columns = ColumnReader(self._codec)
         self._tables = Tables(settings)
         self._letters = dead.DeadLetters(settings)
         self._spans = spans_of(settings, "sink")
@@ -405,7 +407,7 @@ class Sink:
                 self._count_once(block, 0, 1)
                 self._bury(route, [(block.records[0].body, "insert", "refused", action.reason)])
                 return Inserted()
-            rows = decode(self._codec, route.record, block)
+            rows = decode(self._codec, self._columns, route.record, block)
             self._count_once(block, rows.count, len(rows.undecodable))
             if rows.count:
                 if _clock() - proven_at > FREEZE_LIMIT_S:
@@ -441,10 +443,13 @@ class Sink:
         metrics.SINK_BLOCK_RECORDS.labels(route.table).observe(rows.count)
         if route.record == "ReportOutcome":
             observe_visible(
-                rows.columns["channel"], rows.columns["received_at"], int(time.time() * 1000)
+                rows.values("channel"), rows.values("received_at"), int(time.time() * 1000)
             )
         if route.record == "OrderTransition":
-            observe_dispatched(rows.columns, int(time.time() * 1000))
+            observe_dispatched(
+                rows.values("opened_at"), rows.values("from_state"), rows.values("sequence"),
+                int(time.time() * 1000),
+            )  # fmt: skip
         return Inserted()
 
     def _count_once(self, block: Block, good: int, bad: int) -> None:

@@ -7,10 +7,12 @@ from operator import itemgetter
 from typing import Any
 
 import clickhouse_connect
+import polars
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
+from connectors.sink.columns import ColumnReader
 from connectors.sink.machine import Block, Record
 from schemas.access import clickhouse_options
 from schemas.codec import Codec, DecodeError
@@ -46,6 +48,8 @@ UNKNOWN_DATABASE = 81
 #: Decoded at once and then turned into columns: tens of thousands of live dicts keep the garbage
 #: collector busy and cost as much again as decoding them.
 DECODE_RECORDS = 1_000
+#: From so many records on a block is read and sent as columns; below it, setting that up costs more.
+COLUMNS_FROM = 1_000
 #: Pinned, because their defaults moved between versions or may be changed in a user's profile.
 INSERT_SETTINGS: Mapping[str, int | str] = {
     "async_insert": 0,
@@ -53,6 +57,8 @@ INSERT_SETTINGS: Mapping[str, int | str] = {
     "deduplicate_insert": "enable",
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "materialized_views_ignore_errors": 0,
+    # What is not there is the column's default only where the table says so.
+    "input_format_null_as_default": 0,
     # One block, one part per month, one token: neither split by size nor over threads.
     "max_insert_threads": 1,
     "parallel_view_processing": 0,
@@ -64,7 +70,6 @@ INSERT_SETTINGS: Mapping[str, int | str] = {
     # Of a cluster: the acknowledgement means that the shard has the rows.
     "distributed_foreground_insert": 1,
 }
-_SOURCE = ("_topic", "_partition", "_offset")
 
 
 class RefusedError(Exception):
@@ -83,13 +88,40 @@ class UncertainError(Exception):
 class Rows:
     """A block decoded: the fields of each record that could be, and those that could not."""
 
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]] | polars.DataFrame
     count: int
     undecodable: Sequence[tuple[Record, DecodeError]]
 
+    @property
+    def names(self) -> set[str]:
+        """What its columns are called."""
+        if isinstance(self.columns, polars.DataFrame):
+            return set(self.columns.columns)
+        return set(self.columns)
 
-def decode(codec: Codec, record_name: str, block: Block) -> Rows:
+    def values(self, name: str) -> Sequence[Any]:
+        """A field of every record, instants in ms."""
+        if not isinstance(self.columns, polars.DataFrame):
+            return self.columns[name]
+        column = self.columns[name]
+        return (column.cast(polars.Int64) if column.dtype == polars.Datetime else column).to_list()
+
+
+def decode(codec: Codec, reader: ColumnReader, record_name: str, block: Block) -> Rows:
     """Columns by field name, in offset order, plus the records that are no `record_name`."""
+    if len(block.records) >= COLUMNS_FROM:
+        found = reader.read(record_name, [record.body.value() for record in block.records])
+        if found is not None:
+            found = found.with_columns(
+                polars.lit(block.topic).alias("_topic"),
+                polars.lit(block.partition, polars.UInt32).alias("_partition"),
+                polars.Series("_offset", [r.offset for r in block.records], polars.UInt64),
+            )
+            return Rows(found, found.height, ())
+    return _one_by_one(codec, record_name, block)
+
+
+def _one_by_one(codec: Codec, record_name: str, block: Block) -> Rows:
     columns: dict[str, list[Any]] = {}
     offsets: list[int] = []
     undecodable: list[tuple[Record, DecodeError]] = []
@@ -132,19 +164,24 @@ class Tables:
         try:
             client = self._client()
             types = self._columns(client, table)
-            missing = rows.columns.keys() - types.keys()
+            missing = rows.names - types.keys()
             if missing:
                 self._types.pop(table, None)
                 raise UncertainError(
                     "missing_column", f"{table} has no {sorted(missing)}: apply the tables"
                 )
+            settings = {**self._pins(client), "insert_deduplication_token": block.token}
+            if isinstance(rows.columns, polars.DataFrame):
+                sent = rows.columns.to_arrow(compat_level=polars.CompatLevel.oldest())
+                client.insert_arrow(table, sent, settings=settings)
+                return
             client.insert(
                 table,
                 list(rows.columns.values()),
                 column_names=list(rows.columns),
                 column_types=[types[name] for name in rows.columns],
                 column_oriented=True,
-                settings={**self._pins(client), "insert_deduplication_token": block.token},
+                settings=settings,
             )
         except UncertainError:
             raise

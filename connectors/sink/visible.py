@@ -1,7 +1,6 @@
 """From a report's receipt to its outcome being visible: every row observed, none sampled."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from prometheus_client import Histogram
@@ -22,13 +21,13 @@ def observe_visible(channels: Sequence[str], received_at: Sequence[int], now_ms:
         observe_many(VISIBLE_SECONDS.labels(name), ages[names == name])
 
 
-def observe_dispatched(columns: Mapping[str, Sequence[Any]], now_ms: int) -> None:
-    """Count the age of each matter whose first order these transitions make: columns of OrderTransition."""
+def observe_dispatched(
+    opened_at: Sequence[int], from_states: Sequence[str], sequences: Sequence[int], now_ms: int
+) -> None:
+    """Count the age of each matter whose first order these transitions make: fields of OrderTransition."""
     opened = [
         at
-        for at, state, sequence in zip(
-            columns["opened_at"], columns["from_state"], columns["sequence"], strict=True
-        )
+        for at, state, sequence in zip(opened_at, from_states, sequences, strict=True)
         if state == "UNKNOWN" and sequence == 1
     ]
     if opened:

@@ -17,6 +17,7 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
 from rich.console import Console
 
+from connectors.sink.columns import ColumnReader
 from connectors.sink.machine import Block, Record
 from connectors.sink.table import Tables, decode
 from schemas.codec import default_codec
@@ -200,6 +201,7 @@ def _until(running: Process, seen: Callable[[], bool]) -> None:
 def bulk(stack: Stack, values: list[bytes]) -> dict[str, Any]:
     """The same rows inserted directly: by the client out of decoded blocks, and inside the engine."""
     client, codec, direct = _client(stack), default_codec(stack.settings), Tables(stack.settings)
+    reader = ColumnReader(codec)
     client.command("TRUNCATE TABLE reports")
     rows = len(values)
     decode_s = insert_s = 0.0
@@ -210,7 +212,7 @@ def bulk(stack: Stack, values: list[bytes]) -> dict[str, Any]:
         )
         block = Block("direct", 0, tuple(records))
         t0 = time.perf_counter()
-        decoded = decode(codec, "Report", block)
+        decoded = decode(codec, reader, "Report", block)
         t1 = time.perf_counter()
         direct.insert("reports", block, decoded)
         decode_s += t1 - t0

@@ -21,7 +21,11 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from connectors.sink.runner import EXIT_STOPPED
+from connectors.sink import table
+from connectors.sink.columns import ColumnReader
+from connectors.sink.machine import Block, Record
+from connectors.sink.runner import EXIT_STOPPED, Route, routes
+from connectors.sink.table import COLUMNS_FROM, Tables
 from schemas import tables
 from schemas.codec import Codec, default_codec
 from schemas.kafka import admin_config, consumer_config, producer_config
@@ -35,6 +39,8 @@ SCRIPT = Path(__file__).with_name("sink_process.py")
 ROOT = Path(__file__).parents[3]
 #: Many small blocks, so that a kill meets every phase.
 SMALL = {"rows": 200, "age": 0.05, "busy_age": 0.05, "linger": 0.2}
+#: Blocks that are read and sent as columns.
+LARGE = {"rows": COLUMNS_FROM, "age": 5.0, "busy_age": 5.0, "linger": 0.2}
 START_MS = 1_760_000_000_000
 
 
@@ -269,6 +275,77 @@ def test_killed_at_each_step_the_next_sink_makes_it_exact(city: City, failpoint:
     city.sink()
     city.wait_for_rows()
     city.assert_exact()
+
+
+@pytest.mark.parametrize("failpoint", ["sending:1:kill", "inserted:2:kill"])
+def test_killed_amid_blocks_of_columns_the_next_sink_makes_it_exact(
+    city: City, failpoint: str
+) -> None:
+    city.limits = LARGE
+    killed = city.sink(failpoint=failpoint)
+    city.produce(4 * COLUMNS_FROM)
+    assert killed.wait(60) == -signal.SIGKILL
+    city.sink()
+    city.wait_for_rows()
+    city.assert_exact()
+
+
+def random_value(kind: Any, choice: random.Random) -> Any:
+    """A value of an Avro type, as a city may have it."""
+    match kind:
+        case ["null", branch]:
+            return choice.choice([None, random_value(branch, choice)])
+        case "string":
+            return "".join(choice.choices('路灯不亮 a1"\\\n€𠮷', k=choice.randrange(1, 12)))
+        case "boolean":
+            return choice.random() < 0.5
+        case "int" | "long":
+            return choice.choice([1, -1]) * choice.randrange(1, 2 ** choice.randrange(1, 31))
+        case "float" | "double":
+            return choice.randrange(1, 10_000) / 64
+        case {"logicalType": "timestamp-millis"}:
+            return START_MS + choice.randrange(86_400_000)
+        case {"type": "enum", "symbols": symbols}:
+            return choice.choice(symbols)
+        case {"type": "array", "items": items}:
+            return [random_value(items, choice) for _ in range(choice.randrange(3))]
+    raise AssertionError(kind)
+
+
+class Body:
+    """A message with a value and nothing else."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def value(self) -> bytes:
+        return self._value
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda route: route.record)
+def test_rows_sent_as_columns_are_the_rows_sent_one_by_one(
+    route: Route, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = random.Random(31)
+    _, fields = city.codec.layout(route.record)
+    records = []
+    for offset in range(300):
+        value = {name: random_value(kind, choice) for name, kind in fields.items()}
+        body = city.codec.encode(route.record, value)
+        records.append(Record(offset, len(body), Body(body)))
+    block = Block(route.topic, 1, tuple(records))
+    there, found = Tables(city.settings), []
+    name = f"{city.settings.clickhouse_database}.{route.table}"
+    for least in (1, len(records) + 1):
+        monkeypatch.setattr(table, "COLUMNS_FROM", least)
+        rows = table.decode(city.codec, ColumnReader(city.codec), route.record, block)
+        assert isinstance(rows.columns, dict) == (least > len(records))
+        city.client.command(f"TRUNCATE TABLE {name}")
+        there.insert(route.table, Block(route.topic, least, block.records), rows)
+        asked = f"SELECT * EXCEPT (_inserted_at) FROM {name} ORDER BY _offset"
+        found.append(city.client.query(asked).result_rows)
+    assert len(found[0]) > 200
+    assert found[0] == found[1]
 
 
 def test_killed_at_random_again_and_again_while_reports_come(city: City) -> None:

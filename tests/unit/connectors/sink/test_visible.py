@@ -1,7 +1,5 @@
 """The bulk observation is what one-by-one observation would have been."""
 
-from typing import Any
-
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram
 
@@ -51,11 +49,8 @@ def test_only_a_matters_first_order_counts_for_its_time_to_dispatch() -> None:
         return found
 
     before, late = seen("_count"), seen("_bucket", le="120.0")
-    columns: dict[str, list[Any]] = {
-        "opened_at": [0, 60_000, 0, 0],
-        "from_state": ["UNKNOWN", "UNKNOWN", "DISPATCHED", "UNKNOWN"],
-        "sequence": [1, 1, 1, 2],  # the third is a step, the last a second order
-    }
-    observe_dispatched(columns, now_ms=180_000)
+    opened_at, from_states = [0, 60_000, 0, 0], ["UNKNOWN", "UNKNOWN", "DISPATCHED", "UNKNOWN"]
+    # The third is a step, the last a second order.
+    observe_dispatched(opened_at, from_states, [1, 1, 1, 2], now_ms=180_000)
     assert seen("_count") - before == 2
     assert seen("_bucket", le="120.0") - late == 1
