@@ -61,7 +61,7 @@ class ColumnReader:
                 return None
             if not np.array_equal(_sizes(found, layout.fields), lengths):
                 return None
-            if found.select(layout.doubtful.any()).item():
+            if found.select(layout.doubtful).item():
                 return None
             return found.select(layout.columns)
         except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError):
@@ -81,12 +81,13 @@ class ColumnReader:
                 fields,
                 b"".join([b"Obj\x01", _varint(len(about) // 2), *entries, _varint(0), _SYNC]),
                 polars.any_horizontal(
-                    polars.col(n) == ("" if _plain(t[1]) == "string" else 0)
-                    for n, t in fields.items()
-                    if isinstance(t, list)
-                )
-                if any(isinstance(t, list) for t in fields.values())
-                else polars.lit(value=False),
+                    polars.lit(value=False),
+                    *(
+                        polars.col(n) == ("" if _plain(t[1]) == "string" else 0)
+                        for n, t in fields.items()
+                        if isinstance(t, list)
+                    ),
+                ).any(),
                 [_typed(polars.col(n), t) for n, t in fields.items()],
             )
         return known
