@@ -119,8 +119,6 @@ def main() -> None:
     notes = [
         f"{arguments.rows:,} rows of {result['bulk']['bytes_per_row']} bytes in two partitions into `reports` "
         "with its views; from the first visible block to the last.",
-        "The official Kafka Connect sink was not measured: it needs a Connect worker beside broker and engine, "
-        "which the project does not run.",
     ]
     record.finish(arguments, "sink", result, columns, rows, notes)
 
