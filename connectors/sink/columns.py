@@ -71,20 +71,20 @@ class ColumnReader:
         known = self._known.get(name)
         if known is None:
             header, fields = self._codec.layout(name)
-            marked = [{"name": n, "type": _plain(t)} for n, t in fields.items()]
-            marked.append({"name": _MARK, "type": "double"})
+            plain = {n: _plain(t) for n, t in fields.items()}
+            marked = [{"name": n, "type": t} for n, t in (plain | {_MARK: "double"}).items()]
             schema = json.dumps({"type": "record", "name": name, "fields": marked})
             about = [b"avro.schema", schema.encode(), b"avro.codec", b"null"]
             entries = [_varint(len(part)) + part for part in about]
             known = self._known[name] = _Layout(
                 header,
-                fields,
+                plain,
                 b"".join([b"Obj\x01", _varint(len(about) // 2), *entries, _varint(0), _SYNC]),
                 polars.any_horizontal(
                     polars.lit(value=False),
                     *(
-                        polars.col(n) == ("" if _plain(t[1]) == "string" else 0)
-                        for n, t in fields.items()
+                        polars.col(n) == ("" if t[1] == "string" else 0)
+                        for n, t in plain.items()
                         if isinstance(t, list)
                     ),
                 ).any(),
@@ -95,7 +95,7 @@ class ColumnReader:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a value begins, the types of its fields, how a container of such values begins, its columns.
+    """How a value begins, the plain types of its fields, how a container of such values begins, its columns.
 
     ``doubtful``: whether a value that may be missing is there and nothing. polars also reads that where it is
     neither said to be there nor to be missing.
@@ -142,14 +142,17 @@ def _typed(column: polars.Expr, schema: Any) -> polars.Expr:
 
 
 def _sizes(found: polars.DataFrame, fields: Mapping[str, Any]) -> _Ints:
-    """How many bytes each record takes as our writers write it: the shortest way, an enum in one."""
+    """How many bytes each record takes as our writers write it: the shortest way, an enum in one.
+
+    ``fields``: their plain types.
+    """
     total = np.zeros(found.height, dtype=np.int64)
     numbers: list[_Ints] = []
     for name, schema in fields.items():
         column = found[name]
         there = column.is_not_null().to_numpy()
         total += isinstance(schema, list)
-        match _plain(_present(schema)):
+        match _present(schema):
             case "long":
                 numbers.append(column.fill_null(0).to_numpy())
             case "string":

@@ -42,7 +42,7 @@ TEXT = "中原路与桐柏路交叉口东北角人行道地砖破损，雨后积
 BLOCK = 50_000
 
 
-class _Body:
+class Body:
     """What decoding needs of a message."""
 
     def __init__(self, value: bytes) -> None:
@@ -205,7 +205,7 @@ def bulk(stack: Stack, values: list[bytes]) -> dict[str, Any]:
     decode_s = insert_s = 0.0
     for start in range(0, rows, BLOCK):
         records = (
-            Record(start + index, len(value), _Body(value))
+            Record(start + index, len(value), Body(value))
             for index, value in enumerate(values[start : start + BLOCK])
         )
         block = Block("direct", 0, tuple(records))

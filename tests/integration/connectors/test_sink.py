@@ -30,6 +30,7 @@ from schemas import tables
 from schemas.codec import Codec, default_codec
 from schemas.kafka import admin_config, consumer_config, producer_config
 from schemas.settings import Settings
+from tests.bench.sink import Body
 from tests.conftest import Fresh, Stack, eventually, free_base_port
 from tests.faults import python_path
 
@@ -310,16 +311,6 @@ def random_value(kind: Any, choice: random.Random) -> Any:
         case {"type": "array", "items": items}:
             return [random_value(items, choice) for _ in range(choice.randrange(3))]
     raise AssertionError(kind)
-
-
-class Body:
-    """A message with a value and nothing else."""
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def value(self) -> bytes:
-        return self._value
 
 
 @pytest.mark.parametrize("route", routes(), ids=lambda route: route.record)
