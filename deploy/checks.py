@@ -17,7 +17,7 @@ from deploy.reconcile import Array, fingerprint, fingerprint_sql
 from schemas.codec import Codec, DecodeError, default_codec
 from schemas.errors import QuanyuError
 from schemas.settings import Settings
-from schemas.tables import connect, load_migrations
+from schemas.tables import connect, view_query
 from schemas.topics import load_topics
 
 #: Offenders kept of one kind; the number of all of them is exact.
@@ -623,12 +623,6 @@ def _scored() -> str:
 
     It goes by nothing that steps say they replaced. Of visits old steps tell by their own instant.
     """
-    (text,) = [
-        m.text
-        for m in load_migrations()
-        if "VIEW IF NOT EXISTS {local:order_scores_view}" in m.text
-    ]
-    _, _, select = text.partition("TO {local:order_scores} AS\n")
     newest = """(
         SELECT order_transitions.* REPLACE (toInt64(1) AS version, ifNull(visited_at, last_visit) AS visited_at)
         FROM order_transitions ANY LEFT JOIN
@@ -638,7 +632,7 @@ def _scored() -> str:
         ) AS lives USING (order_id)
         WHERE order_transitions.version = newest
     ) AS order_transitions"""
-    return select.partition(";")[0].replace("{local:order_transitions}", newest)
+    return view_query("order_scores_view").replace("{local:order_transitions}", newest)
 
 
 #: A step adds what holds after it and takes back what held before.

@@ -103,7 +103,7 @@ def counters(client: Client, database: str) -> dict[str, Counter]:
     ).result_rows:
         target = re.search(rf" TO `?{database}`?\.`?(\w+)`?", definition)
         facts = re.search(_from(database, r"(\w+)"), select)
-        if target and facts and " GROUP BY " in select:
+        if target and facts:
             found[target[1]] = Counter(database, target[1], view, facts[1], select)
     return found
 

@@ -42,6 +42,7 @@ _VIEW = re.compile(
     r"CREATE MATERIALIZED VIEW IF NOT EXISTS \{local:\w+\} \{on_cluster\} TO \{local:(\w+)\} AS"
     r"[^;]*?FROM \{local:(\w+)\}"
 )
+_FED_BY = re.compile(r"FROM \{local:(\w+)\}")
 _LOCAL_ALTER = re.compile(r"(ALTER TABLE `\w+`\.)`(\w+)_local`")
 _COLUMN = re.compile(r"(\w+) (.+?)(?: DEFAULT .+?)?(?: CODEC\(.+\))?(?: AFTER \w+)?,?")
 
@@ -77,7 +78,10 @@ def load_migrations(directory: Path = MIGRATIONS_DIR) -> list[Migration]:
 
 def statements(migration: Migration, database: str, cluster: str | None) -> list[str]:
     """The migration's statements with every placeholder filled; empty ones are left out."""
-    bare = re.sub(r"--[^\n]*", "", migration.text)
+    bare = _bare(migration)
+    if cluster:
+        # Where a view's query says `table.column`, the table goes by the name it has everywhere else.
+        bare = _FED_BY.sub(lambda m: f"{m[0]} AS {m[1]}" if f"{m[1]}." in bare else m[0], bare)
 
     def fill(match: re.Match[str]) -> str:
         return _fill(migration, match[1], match[2] or "", database, cluster)
@@ -93,6 +97,18 @@ def statements(migration: Migration, database: str, cluster: str | None) -> list
         if (found := _LOCAL_ALTER.match(part)) is not None and "MODIFY QUERY" not in part:
             both.append(f"{found[1]}`{found[2]}`{part[found.end() :]}")
     return both
+
+
+def view_query(name: str) -> str:
+    """What a view selects by the newest migration that says so, its placeholders as they are written."""
+    said = re.compile(
+        rf"\{{local:{name}\}} \{{on_cluster\}}(?: TO \{{local:\w+\}} AS| MODIFY QUERY)\s([^;]+);"
+    )
+    return [query for migration in load_migrations() for query in said.findall(_bare(migration))][-1]
+
+
+def _bare(migration: Migration) -> str:
+    return re.sub(r"--[^\n]*", "", migration.text)
 
 
 def script(database: str, cluster: str | None) -> list[str]:
@@ -158,7 +174,7 @@ def columns(migrations: Sequence[Migration]) -> dict[str, dict[str, str]]:
     """Table → column → type, as the migrations declare them (one column per line)."""
     declared: dict[str, dict[str, str]] = {}
     for migration in migrations:
-        text = re.sub(r"--[^\n]*", "", migration.text)
+        text = _bare(migration)
         for table, body in _CREATE_TABLE.findall(text):
             declared[table] = dict(
                 _column(line)

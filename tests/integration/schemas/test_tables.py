@@ -1,5 +1,6 @@
 """Migrations on the real engine: idempotent, concurrent, and drift is seen."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -208,6 +209,29 @@ def test_every_statement_for_a_cluster_is_sql(clickhouse: Client) -> None:
         quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
         parsed = clickhouse.query(f"SELECT formatQuery('{quoted}')")
         assert "ON CLUSTER main" in parsed.result_rows[0][0]
+
+
+def test_views_of_a_cluster_select_from_what_its_tables_are_called_there(
+    fresh: Fresh, clickhouse: Client
+) -> None:
+    # One engine has neither replicas nor a cluster: all else of the statements is run as it is.
+    alone = (
+        (r"ON CLUSTER 'main'", ""),
+        (r"Replicated(\w*MergeTree)\('[^']*', '[^']*'(?:, )?", r"\1("),
+        (r"replicated_deduplication_window_seconds = \d+", "index_granularity = 8192"),
+        (r"replicated_deduplication_window =", "non_replicated_deduplication_window ="),
+        (r"Distributed\('main', ('\w+'), '(\w+)'.*\)$", r"Merge(\1, '^\2$')"),
+    )
+    for statement in tables.script(fresh.database, "main"):
+        for pattern, instead in alone:
+            statement = re.sub(pattern, instead, statement)
+        clickhouse.command(statement)
+    clickhouse.command(
+        f"INSERT INTO {fresh.database}.order_transitions_local "
+        "(order_id, version, to_state, from_state, due_at) VALUES ('o', 1, 'SIGNED', 'UNKNOWN', now())"
+    )
+    for table in ("transition_counts", "orders_in_hand", "matters", "order_scores"):
+        assert clickhouse.query(f"SELECT 1 FROM `{fresh.database}`.{table}").result_rows, table
 
 
 def test_an_upgrade_says_which_new_table_lacks_the_rows_that_are_there(
