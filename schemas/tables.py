@@ -104,9 +104,8 @@ def view_query(name: str) -> str:
     said = re.compile(
         rf"\{{local:{name}\}} \{{on_cluster\}}(?: TO \{{local:\w+\}} AS| MODIFY QUERY)\s([^;]+);"
     )
-    return [query for migration in load_migrations() for query in said.findall(_bare(migration))][
-        -1
-    ]
+    queries: list[str] = said.findall("\n".join(_bare(m) for m in load_migrations()))
+    return queries[-1]
 
 
 def _bare(migration: Migration) -> str:
