@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import queue
 import re
 import signal
 import tempfile
@@ -103,13 +102,23 @@ STATUS = {
 
 
 class Handle:
-    """One connection to the engine; the database and settings of its last request are still set."""
+    """One connection to the engine; the database and settings of its last request are still set.
 
-    def __init__(self, place: str) -> None:
+    Rows go to the engine through its ``spool``, a file that only this process names. It is written again and
+    again: some file systems look through what was deleted of late for each file that they make.
+    """
+
+    def __init__(self, place: str, spools: Path) -> None:
         self.connection = chdb.connect(place)  # type: ignore[no-untyped-call]  # as it is
+        self.spool = tempfile.NamedTemporaryFile(dir=spools, suffix=".rows", buffering=0)  # noqa: SIM115 # closed with it
         self.clean = True
         self._settings: dict[str, str] = {}
         self._database = "default"
+
+    def changes(self, request: "Statement") -> int:
+        """How many statements it takes to bring the handle to the request's database and settings."""
+        changed = self._settings.items() ^ request.settings.items()
+        return len({name for name, _ in changed}) + (request.database != self._database)
 
     def run(self, sql: str, format: str, request: "Statement") -> Any:
         """Run one statement under the request's database and settings."""
@@ -126,6 +135,22 @@ class Handle:
             self._database = request.database
         self.clean = True
         return self.connection.query(sql, format, params=request.parameters or None)
+
+    @contextlib.contextmanager
+    def spooled(self, rows: memoryview) -> Iterator[None]:
+        """Within, the spool holds just these rows."""
+        try:
+            while rows:
+                rows = rows[self.spool.write(rows) :]
+            yield
+        finally:
+            self.spool.seek(0)
+            self.spool.truncate()
+
+    def close(self) -> None:
+        """Give up the connection and its file."""
+        self.connection.close()
+        self.spool.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,24 +188,30 @@ class Engine:
         for leftover in self._spool.iterdir():
             leftover.unlink()
         self._handles = handles
-        self._idle: queue.SimpleQueue[Handle] = queue.SimpleQueue()
+        self._idle: list[Handle] = []
+        self._free = threading.Semaphore(handles)
+        self._choice = threading.Lock()
         self._readers = threading.BoundedSemaphore(handles - WRITERS)
-        first = Handle(self._place)
+        first = Handle(self._place, self._spool)
         own_default_database(first.connection, path)
         self.guard = Guard.of(first.connection)
-        for handle in (first, *(Handle(self._place) for _ in range(handles - 1))):
-            self._idle.put(handle)
+        for handle in (first, *(Handle(self._place, self._spool) for _ in range(handles - 1))):
+            self._idle.append(handle)
 
     @contextlib.contextmanager
-    def _handle(self) -> Iterator[Handle]:
-        handle = self._idle.get()
-        try:
-            yield handle
-        finally:
-            if not handle.clean:
-                handle.connection.close()
-                handle = Handle(self._place)
-            self._idle.put(handle)
+    def _handle(self, statement: "Statement") -> Iterator[Handle]:
+        """An idle handle, that which is nearest to what the statement runs under."""
+        with self._free:
+            with self._choice:
+                handle = min(self._idle, key=lambda idle: idle.changes(statement))
+                self._idle.remove(handle)
+            try:
+                yield handle
+            finally:
+                if not handle.clean:
+                    handle.close()
+                    handle = Handle(self._place, self._spool)
+                self._idle.append(handle)
 
     def execute(self, statement: Statement) -> Answer:
         """Run a statement; raises the engine's error, or :class:`RefusedError`."""
@@ -201,36 +232,36 @@ class Engine:
 
     def _query(self, statement: Statement, whole: bytes, format: str | None) -> Answer:
         format = format or statement.default_format
-        with self._handle() as handle:
+        with self._handle(statement) as handle:
             result = handle.run(text(whole), format, statement)
             return Answer(
                 bytes(result.bytes()), format, int(result.rows_read()), int(result.bytes_read())
             )
 
     def _insert(self, statement: Statement, insert: "re.Match[bytes]", whole: bytes) -> Answer:
-        """Hand the rows to the engine through a private file that only this process names."""
+        """Hand the rows to the engine through its handle's file."""
         self.guard.check(text(whole[: insert.end()]))
         if statement.readonly:
             raise RefusedError(164, "READONLY", "Cannot insert in readonly mode: use POST")
         parts = {name: text(part or b"") for name, part in insert.groupdict().items()}
         settings = f"SETTINGS {parts['settings']}" if parts["settings"] else ""
-        with tempfile.NamedTemporaryFile(dir=self._spool, suffix=".rows") as spool:
-            spool.write(memoryview(whole)[insert.end() :])
-            spool.flush()
+        with self._handle(statement) as handle:
             sql = (
                 f"INSERT INTO {parts['table']} {parts['columns']} FROM INFILE "
-                f"{literal(spool.name)} COMPRESSION 'none' {settings} FORMAT {parts['format']}"
+                f"{literal(handle.spool.name)} COMPRESSION 'none' {settings} FORMAT {parts['format']}"
             )
-            with self._handle() as handle:
+            with handle.spooled(memoryview(whole)[insert.end() :]):
                 result = handle.run(sql, "Null", statement)
-                return Answer(
-                    b"", "Null", int(result.rows_read()), int(result.bytes_read()), written=True
-                )
+            return Answer(
+                b"", "Null", int(result.rows_read()), int(result.bytes_read()), written=True
+            )
 
     def close(self) -> None:
         """Wait for what runs, then close every handle."""
-        for handle in [self._idle.get() for _ in range(self._handles)]:
-            handle.connection.close()
+        for _ in range(self._handles):
+            self._free.acquire()
+        for handle in self._idle:
+            handle.close()
 
 
 def configuration(path: Path) -> Path:
