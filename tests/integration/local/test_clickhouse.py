@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import clickhouse_connect
@@ -107,6 +108,17 @@ def test_a_body_that_was_cut_on_its_way_inserts_nothing(post: Post, database: st
     assert post(f"SELECT count() FROM {database}.facts").text == "0\n"
 
 
+def test_rows_that_are_refused_leave_nothing_to_the_next_insert(post: Post, database: str) -> None:
+    insert = f"INSERT INTO {database}.facts FORMAT JSONEachRow\n"
+    for n in range(10):
+        long = json.dumps({"k": n, "s": "x" * 10_000}) + "\n"
+        assert post(insert + long + '{"k": "no number", "s": "' + "y" * 500).status_code == 400
+        assert post(insert + long).status_code == 200
+        assert post(insert + json.dumps({"k": n, "s": "short"})).status_code == 200
+    said = post(f"SELECT count(), uniqExact(k, s), sum(length(s)) FROM {database}.facts").text
+    assert said == f"20\t20\t{10 * (10_000 + 5)}\n"
+
+
 def test_curl_gets_formats_parameters_and_settings(post: Post, settings: Settings) -> None:
     url = settings.clickhouse_url
     assert httpx.get(f"{url}/ping").text == "Ok.\n"
@@ -121,12 +133,18 @@ def test_curl_gets_formats_parameters_and_settings(post: Post, settings: Setting
 
 
 def test_settings_of_one_request_are_not_those_of_the_next(post: Post) -> None:
-    before = post("SELECT getSetting('max_block_size')").text
+    block = "SELECT getSetting('max_block_size')"
+    before = post(block).text
     for _ in range(12):
         post("SELECT 1", max_block_size="77")
         # The second setting does not exist, after the first was set.
         assert post("SELECT 1", max_block_size="77", no_such_setting="1").status_code == 400
-    assert {post("SELECT getSetting('max_block_size')").text for _ in range(12)} == {before}
+    assert {post(block).text for _ in range(12)} == {before}
+    # So many at once that those which had the setting must serve those which have it not.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: post("SELECT sleep(0.2)", max_block_size="77"), range(4)))
+        answers = pool.map(lambda _: post(f"{block}, sleep(0.2)").text, range(8))
+        assert {answer.split("\t")[0] + "\n" for answer in answers} == {before}
     assert post("SELECT 1", database="no_such_database").status_code == 404
     assert {post("SELECT currentDatabase()").text for _ in range(12)} == {"default\n"}
 
