@@ -345,9 +345,9 @@ class Desk:
             time.sleep(LOOK_S)
         return told
 
-    def close(self) -> None:
-        """Give up the connections."""
-        self._producer.flush(CONFIRM_S)
+    def close(self, limit_s: float = 1.0) -> None:
+        """Send what waits, no longer than ``limit_s``: lines on refusals; all else was confirmed before its answer."""
+        self._producer.flush(limit_s)
 
 
 def _one_by_one(
