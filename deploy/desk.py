@@ -346,7 +346,7 @@ class Desk:
         return told
 
     def close(self, limit_s: float = 1.0) -> None:
-        """Send what waits, no longer than ``limit_s``: lines on refusals; all else was confirmed before its answer."""
+        """Send what waits, lines on refusals, no longer than ``limit_s``; all else was confirmed by `send`."""
         self._producer.flush(limit_s)
 
 
