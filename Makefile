@@ -25,7 +25,7 @@ demo: $(VENV) ## Run a city and its screen (PORT=8000 RATE=50; DURATION=60 ends 
 	$(BIN)/quanyu demo --port $(PORT) --rate $(RATE) $(if $(DURATION),--duration $(DURATION))
 
 test: $(VENV) ## All tests but the long ones, on a real broker and a real ClickHouse engine
-	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder -m "not faults and not long"
+	$(BIN)/python -m pytest -n 3 -m "not faults and not long"
 
 long: $(VENV) ## The tests that take minutes: a storm, every channel killed
 	$(BIN)/python -m pytest -m "long"

@@ -14,6 +14,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from connectors.sink.table import INSERT_SETTINGS
+from schemas import tables
 from schemas.settings import Settings
 from tests.conftest import Fresh, Stack, free_base_port
 
@@ -228,6 +230,41 @@ def test_a_repeated_block_counts_once_in_table_and_view_even_after_a_kill(
     assert post(query).text == exact
     assert post(insert, **token).status_code == 200
     assert post(query).text == exact
+
+
+def test_blocks_that_are_repeated_over_the_engines_first_start_count_once_in_every_counter(
+    engine: Stack, post: Post, fresh: Fresh
+) -> None:
+    tables.apply(engine.settings.model_copy(update={"clickhouse_database": fresh.database}))
+    counted = {
+        "report_outcomes": ("outcome_counts",),
+        "event_links": ("link_counts",),
+        "order_transitions": ("transition_counts", "orders_in_hand", "matters", "order_scores"),
+    }
+    order = {"version": 1, "to_state": "SIGNED", "from_state": "UNKNOWN"}
+    row = json.dumps({"due_at": "2026-11-28 03:00:00"} | order)
+
+    def insert() -> None:
+        for facts in counted:
+            insert = f"INSERT INTO {facts} FORMAT JSONEachRow\n{row}"
+            settings = {str(k): str(v) for k, v in INSERT_SETTINGS.items()} | {
+                "input_format_skip_unknown_fields": "1",
+                "insert_deduplication_token": f"{facts}:0:0-0",
+            }
+            assert post(insert, database=fresh.database, **settings).status_code == 200
+
+    def counts() -> dict[str, str]:
+        views = [view for views in counted.values() for view in views]
+        return {v: post(f"SELECT sum(n) FROM {fresh.database}.{v}").text for v in views}
+
+    insert()
+    once = counts()
+    assert "0\n" not in once.values()
+    engine.processes["clickhouse"].kill()
+    engine.processes["clickhouse"].wait()
+    engine.start_clickhouse()
+    insert()
+    assert counts() == once
 
 
 def test_an_insert_that_was_answered_survives_a_stop(
