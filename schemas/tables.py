@@ -8,7 +8,7 @@ the settings (`clickhouse_cluster`). Every statement of a migration is safe to r
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import clickhouse_connect
@@ -43,7 +43,7 @@ _VIEW = re.compile(
     r"[^;]*?FROM \{local:(\w+)\}"
 )
 _QUERY_CHANGE = re.compile(
-    r"ALTER TABLE \{local:(\w+)\} \{on_cluster\} MODIFY QUERY[^;]*?FROM \{local:(\w+)\}"
+    r"ALTER TABLE (\{local:(\w+)_view\} \{on_cluster\}) MODIFY QUERY([^;]*?FROM \{local:(\w+)\})"
 )
 _FED_BY = re.compile(r"FROM \{local:(\w+)\}")
 _LOCAL_ALTER = re.compile(r"(ALTER TABLE `\w+`\.)`(\w+)_local`")
@@ -268,9 +268,9 @@ def apply(settings: Settings, up_to: int | None = None) -> list[str]:
                     + "; ".join(lost)
                     + ". A migration that is meant to says so, a line for each: -- loses: table.column — why"
                 )
-            for statement in statements(migration, database, cluster):
+            safe = _with_views_anew(client, database, migration)
+            for statement in statements(safe, database, cluster):
                 _command(client, statement, migration.name)
-            _as_after_a_start(client, settings, migration)
             _command(
                 client,
                 f"INSERT INTO `{database}`.schema_migrations SELECT {migration.number}, "
@@ -282,28 +282,34 @@ def apply(settings: Settings, up_to: int | None = None) -> list[str]:
     return done
 
 
-def _as_after_a_start(client: Client, settings: Settings, migration: Migration) -> None:
-    """Load views whose query was changed anew, before anything is inserted.
+def _with_views_anew(client: Client, database: str, migration: Migration) -> Migration:
+    """The migration; a view that it changes in place is dropped and made while its facts are empty.
 
-    Until its next start the engine would give their blocks other tokens than after it, and a block that the
-    sink repeats over that start would count twice. Of facts that have rows an insert could miss its views
-    meanwhile: these are left.
+    Until its next start the engine gives the blocks of a changed view other tokens than after it, and a block
+    that the sink repeats over that start would count twice. Of facts that have rows a dropped view would miss
+    inserts.
     """
-    database, suffix = settings.clickhouse_database, "_local" if settings.clickhouse_cluster else ""
-    on_cluster = f" ON CLUSTER '{settings.clickhouse_cluster}'" if suffix else ""
-    for view, facts in _QUERY_CHANGE.findall(migration.text):
-        if not client.query(f"SELECT 1 FROM `{database}`.`{facts}` LIMIT 1").result_rows:  # noqa: S608 # our own name
-            name = f"`{database}`.`{view}{suffix}`{on_cluster}"
-            _command(client, f"DETACH TABLE IF EXISTS {name}", migration.name)
-            _command(client, f"ATTACH TABLE IF NOT EXISTS {name}", migration.name)
+
+    def anew(change: re.Match[str]) -> str:
+        view, counter, query, facts = change.groups()
+        if _has_rows(client, database, facts):
+            return change[0]
+        create = f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view} TO {{local:{counter}}} AS{query}"
+        return f"DROP VIEW IF EXISTS {view} SYNC;\n{create}"
+
+    return replace(migration, text=_QUERY_CHANGE.sub(anew, migration.text))
+
+
+def _has_rows(client: Client, database: str, table: str) -> bool:
+    found = client.query(f"SELECT 1 FROM `{database}`.`{table}` LIMIT 1")  # noqa: S608 # our own names
+    return bool(found.result_rows)
 
 
 def _behind(client: Client, settings: Settings, migration: Migration) -> list[str]:
     """What a new view's table lacks: a view sees only what is inserted from now on."""
     lines = []
     for table, facts in _VIEW.findall(migration.text):
-        name = f"`{settings.clickhouse_database}`.`{facts}`"
-        if client.query(f"SELECT 1 FROM {name} LIMIT 1").result_rows:  # noqa: S608 # our own name
+        if _has_rows(client, settings.clickhouse_database, facts):
             lines.append(
                 f"{table} counts what comes from now on; for the rows of {facts} that are there: "
                 f"quanyu tables rebuild {table}"
