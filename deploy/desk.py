@@ -345,9 +345,9 @@ class Desk:
             time.sleep(LOOK_S)
         return told
 
-    def close(self, limit_s: float = 1.0) -> None:
-        """Send what waits, lines on refusals, no longer than ``limit_s``; all else was confirmed by `send`."""
-        self._producer.flush(limit_s)
+    def close(self) -> None:
+        """Send what waits, lines on refusals, within a second; all else was confirmed by :meth:`send`."""
+        self._producer.flush(1.0)
 
 
 def _one_by_one(

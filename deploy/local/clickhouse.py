@@ -188,15 +188,13 @@ class Engine:
         for leftover in self._spool.iterdir():
             leftover.unlink()
         self._handles = handles
-        self._idle: list[Handle] = []
         self._free = threading.Semaphore(handles)
         self._choice = threading.Lock()
         self._readers = threading.BoundedSemaphore(handles - WRITERS)
         first = Handle(self._place, self._spool)
         own_default_database(first.connection, path)
         self.guard = Guard.of(first.connection)
-        for handle in (first, *(Handle(self._place, self._spool) for _ in range(handles - 1))):
-            self._idle.append(handle)
+        self._idle = [first, *(Handle(self._place, self._spool) for _ in range(handles - 1))]
 
     @contextlib.contextmanager
     def _handle(self, statement: "Statement") -> Iterator[Handle]:
