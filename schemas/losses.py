@@ -2,8 +2,8 @@
 """What a migration would lose of the rows that are there, asked of the rows themselves before it runs.
 
 A column that is dropped loses what is not its default, a narrower type what does not come back from it the
-same, a dropped or truncated table its rows, a TTL what grows too old. A migration that is meant to lose says
-so, one line each::
+same, a dropped or truncated table its rows, a TTL what grows too old. A dropped view loses none: they
+are in the table that it filled. A migration that is meant to lose says so, one line each::
 
     -- loses: reports.media — photos are kept elsewhere since …
     -- loses: old_counts
@@ -17,7 +17,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 _DECLARED = re.compile(r"^--\s*loses:\s*([\w.]+)", re.MULTILINE)
 _ALTER = re.compile(r"ALTER TABLE \{local:(\w+)\} \{on_cluster\}\s+(.+)", re.DOTALL)
 _DROP = re.compile(
-    r"(?:DROP|TRUNCATE|DETACH|CREATE OR REPLACE|REPLACE)\s+(?:MATERIALIZED )?(?:TABLE|VIEW)\s+"
+    r"(?:DROP|TRUNCATE|DETACH|CREATE OR REPLACE|REPLACE)\s+TABLE\s+"
     r"(?:IF EXISTS |IF NOT EXISTS )?\{local:(\w+)\}"
 )
 _COLUMN_GONE = re.compile(r"\b(?:DROP|CLEAR) COLUMN (?:IF EXISTS )?(\w+)")

@@ -38,6 +38,22 @@ def test_two_processes_that_apply_at_once_both_succeed(own: Settings, clickhouse
     assert applied.result_rows[0][0] == len(tables.load_migrations())
 
 
+def test_who_comes_late_makes_no_view_anew_that_others_insert_through_by_then(
+    own: Settings, clickhouse: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def views() -> list[str]:
+        asked = "SELECT uuid FROM system.tables WHERE database = {d:String} ORDER BY name"
+        found = clickhouse.query(asked, parameters={"d": own.clickhouse_database})
+        return [str(uuid) for (uuid,) in found.result_rows]
+
+    tables.apply(own)
+    before = views()
+    # It asked what is pending before the first one was done.
+    monkeypatch.setattr(tables, "_pending", lambda *_: tables.load_migrations())
+    assert tables.apply(own) == []
+    assert views() == before
+
+
 def test_an_interrupted_apply_goes_on(own: Settings, clickhouse: Client) -> None:
     database = own.clickhouse_database
     clickhouse.command(f"CREATE DATABASE {database}")
