@@ -41,8 +41,8 @@ AIMS = {"tile": 50, "page": 500}
 #: A query is repeated so often, or for so long.
 REPEATS, REPEAT_S = 30, 2.0
 READERS, LOAD_RATE = 8, 2_000
-#: Fine enough that a statement's rows are inserted in blocks of ordinary size.
-SPAN_REPORTS = 1_500_000
+#: A statement holds its span in memory, some 5 KB a report, and two run at once.
+SPAN_REPORTS = 500_000
 DAY_S = 24 * 3600
 Say = Callable[..., None]
 T = TypeVar("T")
