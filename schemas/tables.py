@@ -47,6 +47,7 @@ _QUERY_CHANGE = re.compile(
     r"ALTER TABLE (\{local:(\w+)_view\} \{on_cluster\}) MODIFY QUERY([^;]*?FROM \{local:(\w+)\})"
 )
 _FED_BY = re.compile(r"FROM \{local:(\w+)\}")
+_ADDED = re.compile(r"(ALTER TABLE \S+(?: ON CLUSTER \S+)?)\s+(ADD COLUMN .+)", re.DOTALL)
 _LOCAL_ALTER = re.compile(r"(ALTER TABLE `\w+`\.)`(\w+)_local`")
 _COLUMN = re.compile(r"(\w+) (.+?)(?: DEFAULT .+?)?(?: CODEC\(.+\))?(?: AFTER \w+)?,?")
 
@@ -91,7 +92,14 @@ def statements(migration: Migration, database: str, cluster: str | None) -> list
         return _fill(migration, match[1], match[2] or "", database, cluster)
 
     filled = _PLACEHOLDER.sub(fill, bare)
-    parts = [part.strip() for part in filled.split(";") if part.strip()]
+    parts: list[str] = []
+    for part in (part.strip() for part in filled.split(";") if part.strip()):
+        # Columns of one table at once: for each statement the engine writes its whole definition anew.
+        added, last = _ADDED.fullmatch(part), _ADDED.fullmatch(parts[-1]) if parts else None
+        if added and last and added[1] == last[1]:
+            parts[-1] += f", {added[2]}"
+        else:
+            parts.append(part)
     if cluster is None:
         return parts
     # On a cluster a column is added to the Distributed table too, or nobody could read or fill it.

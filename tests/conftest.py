@@ -43,12 +43,8 @@ hypothesis_settings.load_profile("quanyu")
 START_LIMIT_S = 60.0
 #: Files that start whole stacks: two of these at once would leave no machine to the tests beside them.
 WHOLE_STACKS = {
-    "tests/browser/test_pages.py",
     "tests/faults/test_faults.py",
-    "tests/integration/local/test_stack.py",
-    "tests/integration/test_backup_of_a_stack.py",
     "tests/integration/test_pipeline.py",
-    "tests/integration/test_readme.py",
 }
 
 

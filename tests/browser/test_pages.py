@@ -15,6 +15,7 @@ from tests.faults.harness import Stack, free_base_port
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.long,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         not CHROMIUM.exists(), reason="no chromium: apt-get install chromium fonts-noto-cjk"

@@ -60,6 +60,7 @@ def test_every_make_target_is_there_and_in_the_help(
     assert f"make {target} " in run(["make", "help"], environment)
 
 
+@pytest.mark.long
 def test_demo_ends_by_itself_with_a_clean_account(environment: dict[str, str]) -> None:
     port = environment["QUANYU_PORT"]
     parameters = ["DURATION=8", "RATE=20", f"PORT={port}", f"BIN={BIN}"]
@@ -70,6 +71,7 @@ def test_demo_ends_by_itself_with_a_clean_account(environment: dict[str, str]) -
         httpx.get(f"http://127.0.0.1:{port}/")
 
 
+@pytest.mark.long
 def test_commands_of_daily_work_run_in_their_order(environment: dict[str, str]) -> None:
     daily = [line.split() for line in commands("README.md") if line.startswith("quanyu ")]
     assert daily[0][1] == "up"

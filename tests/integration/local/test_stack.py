@@ -23,7 +23,7 @@ from schemas.kafka import consumer_config, producer_config
 from schemas.settings import Settings
 from tests.conftest import Fresh, eventually, free_base_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 class City:

@@ -304,7 +304,7 @@ def test_every_alert_has_a_case_that_fires_one_that_is_silent_and_one_with_a_res
     [
         ["check", "rules", *map(str, RULES)],
         ["check", "config", str(FOLDER / "prometheus.yml")],
-        ["test", "rules", *map(str, CASES)],
+        pytest.param(["test", "rules", *map(str, CASES)], marks=pytest.mark.long),
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
