@@ -26,6 +26,7 @@ from tests.integration.connectors.test_sink import City, city  # noqa: F401 # a 
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.long,
     pytest.mark.skipif(
         os.environ.get("QUANYU_TEST_CONTAINERS") == "1",
         reason="a server's image declares no disk for backups",
@@ -46,7 +47,6 @@ def wipe(city: City) -> None:  # noqa: F811
     city.client.command(f"DROP DATABASE {city.settings.clickhouse_database} SYNC")
 
 
-@pytest.mark.long
 def test_backed_up_while_a_sink_inserts_wiped_and_restored_it_goes_on_exactly(
     city: City,  # noqa: F811
     tmp_path: Path,

@@ -38,7 +38,7 @@ from schemas.channels import channel_names, load_channel, load_channels
 from schemas.queries import load_queries
 from tests.conftest import Stack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(900)]
 
 KEY = "k" * 32
 SIGNED = {n for n, s in load_channels().items() if s.transports.http and s.transports.http.signed}
