@@ -395,6 +395,7 @@ def _names(city: CityPack) -> dict[str, Any]:
         "streets": {street.code: street.name for street in city.streets},
         "units": {unit.code: unit.name for unit in city.units.values()},
         "unit_of": {m: unit.code for unit in city.units.values() for m in unit.members},
+        "score_without": kpi_rules(city).beyond_a_day,
         "channels": {
             name: {"title": spec.title, "kind": spec.kind}
             for name, spec in sorted(

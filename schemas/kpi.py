@@ -22,6 +22,13 @@ RATES: Mapping[str, Literal["high", "low"]] = {
     "extension_rate": "low", "supervision_rate": "low", "solve_rate": "high",
     "first_satisfaction_rate": "high", "satisfaction_rate": "high", "repeat_rate": "low",
 }  # fmt: skip
+#: Those that the table order_scores has, hence a day's score; a period's may have all.
+OF_A_DAY = frozenset(
+    {
+        "accurate_dispatch_rate", "response_rate", "in_time_archive_rate", "rework_rate",
+        "false_closure_rate", "solve_rate", "satisfaction_rate",
+    }
+)  # fmt: skip
 #: Rules of the lights.
 RULES = ("dangerous", "due_soon", "recurrence", "burst")
 
@@ -80,6 +87,11 @@ class KpiRules(_Model):
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"the weights sum to {total:g}; they must sum to 1")
         return lines
+
+    @property
+    def beyond_a_day(self) -> list[str]:
+        """KPIs of the score without which a day's score is reckoned, by the weights of the others."""
+        return [kpi for kpi in self.scorecard if kpi not in OF_A_DAY]
 
     @property
     def card(self) -> str:

@@ -75,6 +75,8 @@ export const HANDLING = {
   },
 
   ranking(rows, { day }) {
+    const without = words.named().score_without ?? [];
+    $("#ranking .without").replaceChildren(...(without.length ? ["不含", ...without.map((kpi) => element("span", words.kpiName(kpi)))] : []));
     // As many as there are centres stand side by side: a wall has no hand that scrolls.
     $("#ranking .list").classList.toggle("two", rows.length > 0 && rows.length <= 16);
     bars("ranking", rows, (row) => ({

@@ -34,7 +34,10 @@ const ACTIONS = {
 const SCENES = { fire_lane: "消防通道占压", shed_fire: "电动车棚火情", water: "防汛水位", lift: "电动车入梯" };
 const KPIS = {
   in_time_archive_rate: "按期结案率", response_rate: "响应率", accurate_dispatch_rate: "准确派遣率", rework_rate: "返工率",
-  false_closure_rate: "假闭环率", solve_rate: "解决率", satisfaction_rate: "满意率",
+  false_closure_rate: "假闭环率", solve_rate: "解决率", satisfaction_rate: "满意率", register_rate: "立案率", in_time_register_rate: "按时立案率",
+  return_rate: "回退率", dispose_rate: "处置率", in_time_dispose_rate: "按期处置率", archive_rate: "结案率", overdue_rate: "超时率",
+  closed_rate: "办结率", on_time_rate: "及时率", check_pass_rate: "核查通过率", reopen_rate: "重办率", extension_rate: "延期率",
+  supervision_rate: "督办率", first_satisfaction_rate: "首次满意率", repeat_rate: "重复案件率",
 };
 
 export const HEADS = {
@@ -69,6 +72,7 @@ export function lies(light, code) {
 /** The centre that steers a grid. */
 export const unitOf = (grid, district) => city.unit_of?.[grid.slice(0, 9)] ?? city.unit_of?.[district] ?? district;
 export const ruleName = (rule, light) => `${light === "red" ? "▲ " : light === "yellow" ? "● " : ""}${RULES[rule] ?? rule}`;
+export const kpiName = (kpi) => KPIS[kpi] ?? kpi;
 export const sceneName = (scene) => SCENES[scene] ?? scene;
 //: As a heading that fits a quarter of a tile.
 export const sceneShort = (scene) => ({ fire_lane: "消防通道", shed_fire: "车棚火情" }[scene] ?? sceneName(scene));
@@ -152,7 +156,7 @@ export function cell(key, value) {
     case "relation": return RELATIONS[value] ?? value;
     case "status": case "state": case "from_state": case "to_state": return stateName(value);
     case "priority": return PRIORITIES[value] ?? value;
-    case "kpi": return KPIS[value] ?? value;
+    case "kpi": return kpiName(value);
     case "action": return ACTIONS[value] ?? value;
     case "rule": return RULES[value] ?? value;
     case "street_code": case "place": case "code": return placeName(value);

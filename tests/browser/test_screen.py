@@ -442,6 +442,25 @@ def test_a_number_that_falls_says_so(screen: Screen) -> None:
         assert said == []
 
 
+def test_a_score_of_the_day_says_which_of_the_citys_kpis_it_is_without(screen: Screen) -> None:
+    with opened(screen) as (page, said):
+        assert page.inner_text("#ranking .without") == ""
+
+        def other_card(route: Any) -> None:
+            city = route.fetch()
+            route.fulfill(response=city, json=city.json() | {"score_without": ["archive_rate"]})
+
+        page.route("**/api/city", other_card)
+        page.reload()
+        page.wait_for_selector("#ranking .without span")
+        assert page.inner_text("#ranking .without") == "不含结案率"
+        page.click("#language")
+        page.wait_for_function("() => document.documentElement.lang === 'en'")
+        page.wait_for_selector("#ranking .without span")
+        assert page.inner_text("#ranking .without") == "withoutClosed"
+        assert said == []
+
+
 def test_an_event_says_why_and_is_found_on_the_map(screen: Screen) -> None:
     with opened(screen) as (page, said):
         page.click("#totals [data-column=events]")

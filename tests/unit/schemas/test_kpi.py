@@ -1,13 +1,15 @@
 """``kpi.yaml`` and ``lights.yaml``: what a pack says of scores and lights, what is refused with its line."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from schemas import tables
 from schemas.city import CityPack, load_city
 from schemas.errors import QuanyuError
-from schemas.kpi import KpiRules, LightRules, kpi_rules, light_rules
+from schemas.kpi import OF_A_DAY, KpiRules, LightRules, kpi_rules, light_rules
 from schemas.queries import find
 
 CITY = load_city("zhengzhou")
@@ -36,8 +38,15 @@ def test_a_card_is_written_as_the_query_reads_it(tmp_path: Path) -> None:
         "  archive_rate: {weight: 0.7, target: 0.9}\n"
         "  overdue_rate: {weight: 0.3, target: 0.1}\n"
     )
-    card = kpi_rules(pack(tmp_path, kpi=text)).card
-    assert card == "archive_rate:0.7:0.9:high|overdue_rate:0.3:0.1:low"
+    rules = kpi_rules(pack(tmp_path, kpi=text))
+    assert rules.card == "archive_rate:0.7:0.9:high|overdue_rate:0.3:0.1:low"
+    assert rules.beyond_a_day == ["archive_rate", "overdue_rate"]
+
+
+def test_a_days_score_has_the_kpis_that_steps_are_scored_by() -> None:
+    scored = re.findall(r"\('(\w+_rate)', ", tables.view_query("order_scores_view"))
+    assert set(scored) == OF_A_DAY
+    assert kpi_rules(CITY).beyond_a_day == []
 
 
 @pytest.mark.parametrize(
