@@ -43,8 +43,12 @@ def register(app: typer.Typer) -> None:
         """
         settings = load_settings(port=port, home=home)
         started = time.monotonic()
+        setup_log = settings.home / "logs" / "setup.log"
+        told = setup_log.stat().st_size if setup_log.exists() else 0
 
         def ready() -> None:
+            for line in left_to_do(setup_log, told):
+                typer.echo(line, err=True)
             _say_ready(settings, time.monotonic() - started, as_json)
 
         if detach:
@@ -86,6 +90,14 @@ def register(app: typer.Typer) -> None:
             _print(document)
         if not document["ready"]:
             raise typer.Exit(1)
+
+
+def left_to_do(log: Path, since: int) -> list[str]:
+    """What the setup of this start left to a person: its lines after ``since`` bytes that name a command."""
+    if not log.exists():
+        return []
+    told = log.read_bytes()[since:].decode("utf-8", errors="replace")
+    return [line for line in told.splitlines() if ": quanyu " in line]
 
 
 def _foreground(settings: Settings, ready: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.commands.stack import left_to_do
 from deploy.local import home as homes
 from deploy.local.supervisor import BACKOFF_CAP_S, backoff_s, rotate, tail
 from schemas.channels import channel_names
@@ -77,3 +78,12 @@ def test_a_log_that_grows_is_cut_while_its_writer_goes_on(
         writer.write(b"after\n")
     assert tail(log) == "after"
     assert (tmp_path / "sink.log.1").stat().st_size == 201
+
+
+def test_what_an_upgrade_leaves_to_a_person_is_told_at_that_start_alone(tmp_path: Path) -> None:
+    log = tmp_path / "setup.log"
+    assert left_to_do(log, 0) == []
+    left = "order_scores counts what comes from now on; for what is there: quanyu tables rebuild order_scores"
+    log.write_text(f"applied migration 0012_order_scores_by_arrays\n{left}\n", encoding="utf-8")
+    assert left_to_do(log, 0) == [left]
+    assert left_to_do(log, log.stat().st_size) == []
