@@ -96,8 +96,8 @@ class MergeStep:
                 seen.told = _told(seen, event)
             self._placer.remember(state, seen)
         state.stream_time = max(
-            [event.updated_at for event in state.events.values()]
-            + [seen.received_at for seen in young.values()],
+            [max(event.updated_at, event.last_at) for event in state.events.values()]
+            + [seen.at for seen in young.values()],
             default=0,
         )
         self._bursts.restore(state)

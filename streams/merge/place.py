@@ -145,8 +145,8 @@ class Placer:
 
     def place(self, state: MergeState, seen: Seen, changes: Changes) -> None:
         """Decide one report, and again those that it makes be decided again."""
-        state.stream_time = max(state.stream_time, seen.received_at)
-        seen.at = max(seen.at, seen.received_at, state.stream_time - HORIZON_MS)
+        seen.at = seen.at or _turn(state.stream_time, seen)
+        state.stream_time = max(state.stream_time, seen.at)
         late = (seen.at, seen.rank) < state.newest
         if not late:
             state.newest = seen.at, seen.rank
@@ -1059,9 +1059,18 @@ def in_order(state: MergeState, seens: Iterable[Seen]) -> list[Seen]:
     """Reports that arrived together, in the order of decisions: what comes in order is decided once."""
     now, arrived = state.stream_time, list(seens)
     for seen in arrived:
-        now = max(now, seen.received_at)
-        seen.at = max(seen.received_at, now - HORIZON_MS)
+        seen.at = _turn(now, seen)
+        now = max(now, seen.at)
     return sorted(arrived, key=_key)
+
+
+def _turn(now: int, seen: Seen) -> int:
+    """When a report has its turn: as it was received or, too late for that, right after all that came before.
+
+    So time goes on, and what is young grows old, even while all that comes is late: as after a clock that was
+    ahead for a moment.
+    """
+    return seen.received_at if seen.received_at >= now - HORIZON_MS else now + 1
 
 
 def moved(state: MergeState, seen: Seen, before: str) -> None:

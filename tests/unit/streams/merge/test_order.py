@@ -12,7 +12,7 @@ from schemas.city import CityPack
 from schemas.codec import Codec
 from schemas.grids import METRES_PER_DEGREE
 from schemas.merge_policy import Alarm, MergePolicy, Rule
-from streams.merge import place
+from streams.merge import decide, place
 from streams.merge.decide import MergeStep, to_seen
 from streams.merge.state import YoungAt
 from tests.unit.streams.batches import NOW, Record, cut, records, run
@@ -199,6 +199,48 @@ def test_arrival_order_within_a_minute_batches_and_restarts_change_no_decision(
             )
         told.append((partition(codec, outputs), candidates(codec, outputs)))
     assert told[0] == told[1]
+
+
+#: What a connector stamps while its clock is a day ahead, before all others.
+AHEAD = SOME | {"minute": 26 * 60, "class_code": "0202", "north": 900.0}
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    drawn=st.one_of(
+        *(st.lists(each, min_size=2, max_size=20) for each in (DRAWN, NEIGHBOURS, PASSERS_BY))
+    ),
+    cuts=st.lists(st.integers(1, 13), max_size=6),
+)
+def test_after_a_clock_that_was_ahead_batches_and_restarts_change_no_decision(
+    city: CityPack, codec: Codec, drawn: list[dict[str, Any]], cuts: list[int]
+) -> None:
+    arrived = [report(number, each) for number, each in enumerate([AHEAD, *drawn])]
+    values = [codec.encode("Report", r) for r in arrived]
+    told = []
+    for where, again in (([], False), (cuts, True)):
+        outputs, _ = run(
+            MergeStep(city, codec, POLICY), cut(values, where, "reports"), restart=again
+        )
+        told.append((partition(codec, outputs), candidates(codec, outputs)))
+    assert told[0] == told[1]
+
+
+def test_after_a_clock_that_was_ahead_reports_grow_old_as_ever(
+    city: CityPack, codec: Codec
+) -> None:
+    horizon, count = 200, 1000
+    crowd = [report(0, AHEAD), *(report(n, AT_ONCE | {"ms": 50 * n}) for n in range(1, count))]
+    values = [codec.encode("Report", r) for r in crowd]
+    step = MergeStep(city, codec, POLICY)
+    state = step.restore("reports", 0, {})
+    with patch.object(place, "HORIZON_MS", horizon), patch.object(decide, "HORIZON_MS", horizon):
+        for batch in cut(values, [*range(10, count, 10)], "reports"):
+            step.decide(state, batch, NOW)
+    assert len(state.young) < 2 * horizon
+    assert len(state.diary) < 2 * horizon // 10
 
 
 def test_who_comes_late_to_a_crowd_is_not_held_against_the_whole_crowd(
