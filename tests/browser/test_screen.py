@@ -454,6 +454,9 @@ def test_a_score_of_the_day_says_which_of_the_citys_kpis_it_is_without(screen: S
         page.reload()
         page.wait_for_selector("#ranking .without span")
         assert page.inner_text("#ranking .without") == "不含结案率"
+        page.fill("#day", screen.yesterday.isoformat())
+        eventually(lambda: "当日综合得分" in page.inner_text("#ranking h2"))
+        page.fill("#day", "")
         page.click("#language")
         page.wait_for_function("() => document.documentElement.lang === 'en'")
         page.wait_for_selector("#ranking .without span")
