@@ -27,6 +27,7 @@ from streams.intake.demands import (
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, reporter_hash
+from streams.intake.seen import Seen
 from streams.intake.tags import Tagger, Tags
 from streams.records import Records, hand_on
 
@@ -95,6 +96,11 @@ def fatal_defect(defect: str) -> Reason | None:
 Raw = Mapping[str, Any]
 
 
+def _key(identity: str) -> bytes:
+    """A report id as intake holds it."""
+    return bytes.fromhex(identity.replace("-", ""))
+
+
 @dataclass(slots=True)
 class IntakeState:
     """Report ids seen in one partition of a raw topic, or answered in one of the answers.
@@ -102,7 +108,7 @@ class IntakeState:
     Equal native ids, and equal report ids, always come to the same one.
     """
 
-    seen: set[bytes]
+    seen: Seen
 
 
 @dataclass(slots=True)
@@ -157,10 +163,7 @@ class IntakeStep:
 
     def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> IntakeState:
         """Changes hold the ids of one batch each, 16 bytes an id."""
-        seen: set[bytes] = set()
-        for value in entries.values():
-            seen.update(value[i : i + 16] for i in range(0, len(value), 16))
-        return IntakeState(seen)
+        return IntakeState(Seen(b"".join(entries.values())))
 
     def entries(self, state: IntakeState) -> int:
         """Ids held."""
@@ -175,9 +178,7 @@ class IntakeStep:
         for index, error in errors.items():
             self._undecodable(batch, index, error, now_ms, decision)
         drafts = [self._draft(i, raw) for i, raw in enumerate(raws) if raw is not None]
-        fresh: list[bytes] = []
-        for draft in drafts:
-            self._once(draft, state.seen, fresh)
+        fresh = self._once(drafts, state.seen)
         open_drafts = [d for d in drafts if d.outcome == "accepted"]
         for draft, located in zip(
             open_drafts, self._locator.locate([d.place for d in open_drafts]), strict=True
@@ -255,18 +256,27 @@ class IntakeStep:
     def _set(draft: _Draft, outcome: str, reason: str, detail: str) -> None:
         draft.outcome, draft.reason, draft.detail = outcome, reason, detail
 
-    def _once(self, draft: _Draft, seen: set[bytes], fresh: list[bytes]) -> None:
-        """The same message again is a duplicate, whatever became of the first."""
-        if not draft.id:
-            return
-        key = bytes.fromhex(draft.id.replace("-", ""))
-        if key in seen:
-            self._set(
-                draft, "duplicate", Reason.EXACT_DUPLICATE, "same channel, native id and revision"
-            )
-            return
-        seen.add(key)
-        fresh.append(key)
+    def _once(self, drafts: Sequence[_Draft], seen: Seen) -> list[bytes]:
+        """The same message again is a duplicate, whatever became of the first; ids seen for the first time."""
+        keys = {draft.index: _key(draft.id) for draft in drafts if draft.id}
+        before = seen.among(keys.values())
+        fresh: list[bytes] = []
+        for draft in drafts:
+            key = keys.get(draft.index)
+            if key is None:
+                continue
+            if key in before:
+                self._set(
+                    draft,
+                    "duplicate",
+                    Reason.EXACT_DUPLICATE,
+                    "same channel, native id and revision",
+                )
+            else:
+                before.add(key)
+                fresh.append(key)
+        seen.add(fresh)
+        return fresh
 
     def _take_apart(self, draft: _Draft) -> None:
         """Find the demands of a person's message, if it tells of several and nobody need look at it."""
@@ -528,8 +538,8 @@ class IntakeStep:
             return Refusal(
                 "other_report", "the raw record that came with the answer is of another report"
             )
-        key = bytes.fromhex(draft.id.replace("-", ""))
-        if key in state.seen:
+        key = _key(draft.id)
+        if state.seen.among([key]):
             return Refusal("already_done", "somebody has answered for this report")
         if answer["action"] == "accept":
             if draft.outcome != "accepted":
@@ -546,7 +556,7 @@ class IntakeStep:
             if len(written) > RECORD_LIMIT:
                 return Refusal(Reason.TEXT_TOO_LONG, f"{len(written)} bytes, limit {RECORD_LIMIT}")
             decision.outputs.append(Output("reports", located.zone.encode(), written))
-        state.seen.add(key)
+        state.seen.add([key])
         fresh.append(key)
         return None
 
