@@ -29,9 +29,11 @@ from tests.bench.rig import metric_sums, process, storage, wait_answers
 from tests.conftest import Stack, free_base_port
 
 OPEN = (1_000, 10_000, 100_000, 300_000)
+#: Reports that one partition has seen; the last is a city's whole year in one.
+SEEN = (0, 1_000_000, 36_000_000)
 REBUILD = 100_000
 LIMIT_S = 240.0
-PARTS = ("open", "rebuild", "start")
+PARTS = ("open", "seen", "rebuild", "start")
 
 
 def main() -> None:
@@ -47,6 +49,7 @@ def main() -> None:
     result: dict[str, Any] = {"machine": where, "reports": arguments.reports}
     measures = {
         "open": lambda: open_events(arguments.reports),
+        "seen": lambda: seen_reports(arguments.reports),
         "rebuild": lambda: rebuild(REBUILD),
         "start": start,
     }
@@ -65,6 +68,11 @@ def _rows(result: dict[str, Any]) -> list[tuple[object, ...]]:
         rows.append((name, cost, round(cost / first, 2)))
         steps, base = one["steps_us_per_report"], found[0]["steps_us_per_report"]
         rows.append(("– with intake and dispatch", steps, round(steps / base, 2)))
+    for one in (seen := result.get("seen", [])):
+        cost, first = one["intake_us_per_report"], seen[0]["intake_us_per_report"]
+        name = f"intake after {one['reports']:,} reports, CPU µs/report"
+        rows.append((name, cost, round(cost / first, 2)))
+        rows.append(("– its state read, s", one["restore_s"], None))
     if "rebuild" in result:
         one = result["rebuild"]
         rows += [
@@ -102,6 +110,31 @@ def open_events(reports: int) -> list[dict[str, Any]]:
                 "open_events": count,
                 "merge_us_per_report": round(merge / reports * 1e6, 1),
                 "steps_us_per_report": round((intake + merge + dispatch) / reports * 1e6, 1),
+            }
+        )
+    return found
+
+
+def seen_reports(reports: int) -> list[dict[str, Any]]:
+    """CPU µs a report of intake in a partition that has seen ever more reports, and s to read what it has seen."""
+    city, codec = load_city(Settings().city), default_codec(Settings())
+    raws = decisions.raw_reports(city, codec, reports)
+    # Warm up: what is read and built at the first batch is no part of any.
+    decisions.seconds_of(IntakeStep(city, codec, bytes(32)), "reports.raw.bench", raws)
+    decisions.settle_garbage()
+    found = []
+    for count in SEEN:
+        step = IntakeStep(city, codec, bytes(32))
+        known = {b"seen:known": os.urandom(16 * count)}
+        started = time.process_time()
+        step.restore("reports.raw.bench", 0, known)
+        read = time.process_time() - started
+        intake, _, _ = decisions.seconds_of(step, "reports.raw.bench", raws, known)
+        found.append(
+            {
+                "reports": count,
+                "intake_us_per_report": round(intake / reports * 1e6, 1),
+                "restore_s": round(read, 1),
             }
         )
     return found
