@@ -18,8 +18,8 @@ from schemas.codec import Codec
 from schemas.registry import SchemaIds, load_lock, load_schemas
 from schemas.topics import raw_topic
 from streams.batch import Batch
-from streams.intake.decide import IntakeState, IntakeStep
-from streams.intake.seen import Seen
+from streams.intake.decide import IntakeStep
+from streams.intake.seen import SeenIds
 
 #: Rows that intake decides together; the result does not depend on it.
 BATCH = 500
@@ -48,7 +48,7 @@ def judge(spec: ChannelSpec, entries: Iterable[Entry], city: CityPack) -> Iterat
     """What each entry would become, in a city and in the order of the file; nothing is sent anywhere."""
     codec = Codec(SchemaIds(load_schemas(), {v: n for v, (n, _) in load_lock().items()}))
     step = IntakeStep(city, codec, b"a key for no one")
-    state, encode = IntakeState(Seen()), codec.encoder("RawReport")
+    state, encode = SeenIds(), codec.encoder("RawReport")
     rest = iter(entries)
     while part := list(islice(rest, BATCH)):
         now = int(time.time() * 1000)

@@ -394,7 +394,7 @@ def _decide(
     done = 0
     for (topic, partition), run in sorted(records.raw.items()):
         state = intake.restore(topic, partition, {})
-        state.seen.add(seen)
+        state.add(seen)
         for start in range(0, len(run), BATCH):
             batch = _batch(topic, partition, run[start : start + BATCH])
             at = {

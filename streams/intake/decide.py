@@ -27,7 +27,7 @@ from streams.intake.demands import (
 from streams.intake.locate import Located, Locator, Place
 from streams.intake.normalise import plausible
 from streams.intake.privacy import mask, reporter_hash
-from streams.intake.seen import Seen
+from streams.intake.seen import SeenIds
 from streams.intake.tags import Tagger, Tags
 from streams.records import Records, hand_on
 
@@ -102,16 +102,6 @@ def _key(identity: str) -> bytes:
 
 
 @dataclass(slots=True)
-class IntakeState:
-    """Report ids seen in one partition of a raw topic, or answered in one of the answers.
-
-    Equal native ids, and equal report ids, always come to the same one.
-    """
-
-    seen: Seen
-
-
-@dataclass(slots=True)
 class _Draft:
     """A raw report on its way to an outcome."""
 
@@ -161,15 +151,15 @@ class IntakeStep:
         self._encode_report = codec.encoder("Report")
         self._asked = Outcomes(codec, "review")
 
-    def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> IntakeState:
-        """Changes hold the ids of one batch each, 16 bytes an id."""
-        return IntakeState(Seen(b"".join(entries.values())))
+    def restore(self, topic: str, partition: int, entries: dict[bytes, bytes]) -> SeenIds:
+        """Changes hold the ids of a batch, or of several small ones, 16 bytes an id."""
+        return SeenIds(entries)
 
-    def entries(self, state: IntakeState) -> int:
+    def entries(self, state: SeenIds) -> int:
         """Ids held."""
-        return len(state.seen)
+        return len(state)
 
-    def decide(self, state: IntakeState, batch: Batch, now_ms: int) -> Decision:
+    def decide(self, state: SeenIds, batch: Batch, now_ms: int) -> Decision:
         """One outcome for each record; accepted ones become reports, undecodable ones dead letters."""
         if batch.topic == ANSWERS:
             return self._answered(state, batch, now_ms)
@@ -178,7 +168,7 @@ class IntakeStep:
         for index, error in errors.items():
             self._undecodable(batch, index, error, now_ms, decision)
         drafts = [self._draft(i, raw) for i, raw in enumerate(raws) if raw is not None]
-        fresh = self._once(drafts, state.seen)
+        fresh = self._once(drafts, state)
         open_drafts = [d for d in drafts if d.outcome == "accepted"]
         for draft, located in zip(
             open_drafts, self._locator.locate([d.place for d in open_drafts]), strict=True
@@ -196,7 +186,7 @@ class IntakeStep:
             hand_on(decision, start, headers[draft.index])
         if fresh:
             # Keyed by where the batch starts: no later batch overwrites it, compaction keeps it.
-            decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
+            decision.changes += state.changes(b"seen:%020d" % batch.first, b"".join(fresh))
         for labels, count in self._outcomes.items():
             metrics.STREAM_OUTCOMES.labels(*labels).inc(count)
         self._outcomes.clear()
@@ -256,7 +246,7 @@ class IntakeStep:
     def _set(draft: _Draft, outcome: str, reason: str, detail: str) -> None:
         draft.outcome, draft.reason, draft.detail = outcome, reason, detail
 
-    def _once(self, drafts: Sequence[_Draft], seen: Seen) -> list[bytes]:
+    def _once(self, drafts: Sequence[_Draft], seen: SeenIds) -> list[bytes]:
         """The same message again is a duplicate, whatever became of the first; ids seen for the first time."""
         keys = {draft.index: _key(draft.id) for draft in drafts if draft.id}
         before = seen.among(keys.values())
@@ -503,7 +493,7 @@ class IntakeStep:
 
     # ---- what people say of reports that went to review
 
-    def _answered(self, state: IntakeState, batch: Batch, now_ms: int) -> Decision:
+    def _answered(self, state: SeenIds, batch: Batch, now_ms: int) -> Decision:
         """What a person decided becomes a report, or ends the matter; the outcome says what was done."""
         decision = Decision()
         fresh: list[bytes] = []
@@ -517,12 +507,12 @@ class IntakeStep:
             )
             hand_on(decision, start, headers)
         if fresh:
-            decision.changes.append((b"seen:%020d" % batch.first, b"".join(fresh)))
+            decision.changes += state.changes(b"seen:%020d" % batch.first, b"".join(fresh))
         return decision
 
     def _answer(
         self,
-        state: IntakeState,
+        state: SeenIds,
         answer: Mapping[str, Any],
         fresh: list[bytes],
         decision: Decision,
@@ -539,7 +529,7 @@ class IntakeStep:
                 "other_report", "the raw record that came with the answer is of another report"
             )
         key = _key(draft.id)
-        if state.seen.among([key]):
+        if state.among([key]):
             return Refusal("already_done", "somebody has answered for this report")
         if answer["action"] == "accept":
             if draft.outcome != "accepted":
@@ -556,7 +546,7 @@ class IntakeStep:
             if len(written) > RECORD_LIMIT:
                 return Refusal(Reason.TEXT_TOO_LONG, f"{len(written)} bytes, limit {RECORD_LIMIT}")
             decision.outputs.append(Output("reports", located.zone.encode(), written))
-        state.seen.add([key])
+        state.add([key])
         fresh.append(key)
         return None
 

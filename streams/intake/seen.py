@@ -1,6 +1,7 @@
 """The ids that intake has seen, for ever: whatever comes again, however late, is told from what is new."""
 
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,21 +9,29 @@ from numpy.typing import NDArray
 ID_BYTES = 16
 #: New ids are merged into the sorted ones once there are so many, or a sixteenth of these.
 YOUNG, SHARE = 8_192, 16
+#: Entries of fewer ids are written as one as soon as they have so many together. Read whole when a partition is
+#: taken over, a quiet channel's year would else be an entry for each report.
+ENTRY_IDS = 1_024
 
 
-class Seen:
-    """A growing set of ids of 16 bytes; what it holds is 16 bytes an id, and some 7 for the newest.
+class SeenIds:
+    """Ids of 16 bytes seen in one partition of a raw topic, or answered in one of the answers.
 
-    A Python set takes 130: five gigabytes for a city's year of 36 million reports.
+    Equal native ids, and equal report ids, always come to the same one. It holds 16 bytes an id, and some 7 for
+    the newest; a Python set takes 130: five gigabytes for a city's year of 36 million reports.
     """
 
-    __slots__ = ("_old", "_young")
+    __slots__ = ("_old", "_small", "_small_bytes", "_young")
 
-    def __init__(self, ids: bytes = b"") -> None:
-        """``ids`` one behind the other, in any order."""
+    def __init__(self, entries: Mapping[bytes, bytes] | None = None) -> None:
+        """``entries`` of the state topic: ids one behind the other."""
+        found = sorted((entries or {}).items())
         # Fixed width: numpy compares all 16 bytes, zeros at the end among them.
-        self._old: NDArray[np.bytes_] = np.sort(np.frombuffer(ids, f"S{ID_BYTES}"))
+        packed = np.frombuffer(b"".join(ids for _, ids in found), f"S{ID_BYTES}")
+        self._old: NDArray[np.bytes_] = np.sort(packed)
         self._young: set[bytes] = set()
+        self._small = deque(entry for entry in found if len(entry[1]) < ENTRY_IDS * ID_BYTES)
+        self._small_bytes = sum(len(ids) for _, ids in self._small)
 
     def __len__(self) -> int:
         return len(self._old) + len(self._young)
@@ -45,3 +54,22 @@ class Seen:
             packed = np.sort(np.frombuffer(b"".join(self._young), self._old.dtype))
             self._old = np.insert(self._old, np.searchsorted(self._old, packed), packed)
             self._young = set()
+
+    def changes(self, key: bytes, ids: bytes) -> list[tuple[bytes, bytes | None]]:
+        """What the state topic is told of the ids of a batch, under a ``key`` that no other batch has."""
+        if len(ids) >= ENTRY_IDS * ID_BYTES:
+            return [(key, ids)]
+        self._small.append((key, ids))
+        self._small_bytes += len(ids)
+        if self._small_bytes < ENTRY_IDS * ID_BYTES:
+            return [(key, ids)]
+        taken: list[bytes] = []
+        whole = b""
+        while len(whole) < ENTRY_IDS * ID_BYTES:
+            last, some = self._small.popleft()
+            taken.append(last)
+            whole += some
+        self._small_bytes -= len(whole)
+        # Those before are still to be taken when entries of an earlier release lie there.
+        alone = [] if taken[-1] == key else [(key, ids)]
+        return [*alone, *((one, None) for one in taken[:-1]), (taken[-1], whole)]

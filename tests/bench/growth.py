@@ -116,7 +116,7 @@ def open_events(reports: int) -> list[dict[str, Any]]:
 
 
 def seen_reports(reports: int) -> list[dict[str, Any]]:
-    """CPU µs a report of intake in a partition that has seen ever more reports, and s to read what it has seen."""
+    """CPU µs a report of intake in a partition that has seen ever more, and s to read what it has seen."""
     city, codec = load_city(Settings().city), default_codec(Settings())
     raws = decisions.raw_reports(city, codec, reports)
     # Warm up: what is read and built at the first batch is no part of any.
