@@ -6,8 +6,6 @@ tests do not know which it is.
 
 import contextlib
 import os
-import random
-import socket
 import subprocess
 import time
 import uuid
@@ -26,7 +24,15 @@ from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped] # it has no types
 
 from deploy import city_build
-from deploy.local.parts import child_environment, http_ok, kafka_answers, module
+from deploy.local.parts import (
+    child_environment,
+    http_ok,
+    kafka_answers,
+    module,
+)
+from deploy.local.parts import (
+    free_base_port as free_base_port,
+)
 from deploy.local.supervisor import die_with_parent
 from schemas.city import CityPack, load_city
 from schemas.settings import Settings
@@ -71,20 +77,6 @@ def eventually(probe: Callable[[], T], timeout: float = 30.0, interval: float = 
         if time.monotonic() > end:
             pytest.fail(f"not within {timeout:.0f} s; last answer: {answer!r}")
         time.sleep(interval)
-
-
-def free_base_port() -> int:
-    """A base port whose twenty ports are free now."""
-    # Below 32768: from there up the system hands ports to outgoing connections at any moment.
-    for base in random.sample(range(12000, 32000, 20), 200):
-        with contextlib.ExitStack() as held:
-            try:
-                for offset in range(20):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
-            except OSError:
-                continue
-            return base
-    raise RuntimeError("no twenty free ports in a row on 127.0.0.1")
 
 
 @dataclass

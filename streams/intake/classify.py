@@ -13,7 +13,6 @@ import numpy as np
 
 from schemas.city import UNCLASSIFIED, CityPack, TaxonomyClass
 from schemas.errors import QuanyuError
-from streams.intake.text_model import load_text_model
 
 TITLE_WEIGHT = 3.0
 #: What a matter is about is said early; the rest of a long letter only costs time.
@@ -123,6 +122,9 @@ class Classifier:
         self._keywords = KeywordClassifier(city.classes)
         self._model = None
         if city.classifier:
+            # Here: scipy takes a fifth of a second of a start, and most cities begin without a model.
+            from streams.intake.text_model import load_text_model
+
             path = city.folder / city.classifier.model
             self._model = load_text_model(path)
             self._threshold = city.classifier.threshold

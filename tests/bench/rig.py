@@ -16,6 +16,7 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.local.parts import http_ok
 from deploy.local.supervisor import die_with_parent
 from schemas import tables, topics
 from schemas.kafka import consumer_config
@@ -110,9 +111,8 @@ def wait_answers(port: int, *parts: Process, limit_s: float = 30.0) -> None:
     """Until a part is ready; RuntimeError with its last line when one of ``parts`` ended instead."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == httpx.codes.OK:
-                return
+        if http_ok(port, "/readyz"):
+            return
         alive(*parts)
         time.sleep(0.1)
     said = "".join(f"; {part.module}: {part.last_words()}" for part in parts)
