@@ -39,14 +39,22 @@ AREAS = (
     *("evaluate", "report", "train", "bench", "faults", "demo"),
 )
 
+#: Commands that are not called as their area.
+ELSEWHERE = {"up": "stack", "down": "stack", "status": "stack", "restore": "backup"}
 #: It ran and the answer is bad / it could not run.
 EXIT_BAD, EXIT_UNABLE = 1, 2
 #: Packages whose errors mean that Kafka or ClickHouse does not answer or refused.
 UNREACHABLE = {"cimpl", "confluent_kafka", "clickhouse_connect", "httpx", "urllib3"}
 
 
-def create_app() -> typer.Typer:
-    """The command line with every area's commands."""
+def areas(command: str) -> tuple[str, ...]:
+    """The area of a command; all for what is none, as only they together can tell: that takes a second."""
+    area = ELSEWHERE.get(command, command)
+    return (area,) if area in AREAS and command != "stack" else AREAS
+
+
+def create_app(command: str = "") -> typer.Typer:
+    """The command line with every area's commands, or with those of one command's area."""
     app = typer.Typer(
         name="quanyu",
         help="全域: every report of a city into one picture and one dispatch.",
@@ -55,7 +63,9 @@ def create_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for area in AREAS:
+    # With one command alone, typer would take its name for an argument.
+    app.callback()(lambda: None)
+    for area in areas(command):
         importlib.import_module(f"deploy.commands.{area}").register(app)
     return app
 
@@ -65,7 +75,7 @@ def main() -> None:
     # What the drivers have to say of an error is in the error, which we print.
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     try:
-        create_app()()
+        create_app(*sys.argv[1:2])()
     except QuanyuError as error:
         print(f"quanyu: {error}", file=sys.stderr)
         sys.exit(EXIT_UNABLE)
