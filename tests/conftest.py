@@ -46,7 +46,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("quanyu")
 
 #: Starting a JVM on a busy two-core machine.
-START_LIMIT_S = 60.0
+START_LIMIT_S = 120.0
 #: Files that start whole stacks: two of these at once would leave no machine to the tests beside them.
 WHOLE_STACKS = {
     "tests/faults/test_faults.py",
