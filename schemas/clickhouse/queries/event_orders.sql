@@ -4,16 +4,19 @@
 -- refresh: 2 s
 -- parameter: event_id String — The event.
 WITH
--- Its orders, and since when there is a step of them: none is older than the matter; a day for clocks that differ.
+-- Its orders; since when there is a step of them, as none is older than the matter (a day for clocks that differ);
+-- and in which hours to look for them again: the first look goes through all of the year.
 (
-    SELECT (groupUniqArray(order_id), min(opened_at) - INTERVAL 1 DAY) FROM orders WHERE event_id = {event_id:String}
+    SELECT (groupUniqArray(order_id), min(opened_at) - INTERVAL 1 DAY, groupUniqArray(toStartOfHour(opened_at)))
+    FROM orders
+    WHERE event_id = {event_id:String}
 ) AS had,
 newest AS
 (
     SELECT order_id, argMax(unit_name, version) AS unit_name, argMax(level, version) AS level,
         argMax(tuple(due_at), version).1 AS due_at, argMax(rule, version) AS rule, argMax(priority, version) AS priority
     FROM orders
-    WHERE event_id = {event_id:String}
+    WHERE event_id = {event_id:String} AND toStartOfHour(opened_at) IN had.3
     GROUP BY order_id
 )
 SELECT
